@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tta import norms
+from tta.cost import PassCounter, SourceCost, Stopwatch
 from tta.errors import TTAError
 from tta.source_data import SourceData
 from tta.vit import vision_transformer
@@ -131,7 +132,8 @@ class Adapter(nn.Module):
             self.model.requires_grad_(False)
             for parameter in parameters:
                 parameter.requires_grad_(True)
-            self.start(source_data)
+            #: What was spent on source data: nothing, for methods that need none.
+            self.source_cost = self._started(source_data)
             self._parameters_adapted = parameters
             self._source_state = self._remember()
             self._source_memory = copy.deepcopy(self.memory)
@@ -244,6 +246,17 @@ class Adapter(nn.Module):
         self.memory = copy.deepcopy(state["memory"])
 
     # How
+
+    def _started(self, source_data: SourceData | None) -> SourceCost:
+        """Runs `start`, and tells what it did with the source data."""
+        if source_data is None or not self.requires.source_data:
+            self.start(source_data)
+            return SourceCost()
+        counter, watch = PassCounter([self.model]), Stopwatch(self.generator.device)
+        with counter, watch.step():
+            self.start(source_data)
+        counter.leave(self.children())  # teachers and anchors were copied from the model while it was counted
+        return SourceCost(len(source_data), *counter.passes, sum(watch.read()))
 
     def _fresh_optimiser(self) -> torch.optim.Optimizer | None:
         return self.config.optimiser.build(self._parameters_adapted) if self._parameters_adapted else None

@@ -31,6 +31,22 @@ class Passes(NamedTuple):
     backwards: int
 
 
+class SourceCost(NamedTuple):
+    """What a method did with its source data when its adapter was made.
+
+    Attributes:
+        images: Source images that it was given.
+        forwards: Forward passes, in images.
+        backwards: Backward passes, in images.
+        seconds: Time.
+    """
+
+    images: int = 0
+    forwards: int = 0
+    backwards: int = 0
+    seconds: float = 0.0
+
+
 class PassCounter:
     """Counts the images that go forward and backward through networks, while it is entered.
 
@@ -53,6 +69,15 @@ class PassCounter:
     def __exit__(self, *_: object) -> None:
         while self._handles:
             self._handles.pop().remove()
+
+    def leave(self, copies: Iterable[nn.Module]) -> None:
+        """Takes its hooks off networks that were copied while it was entered, and off the copies' modules."""
+        for network in copies:
+            for module in network.modules():
+                for key, hook in list(module._forward_hooks.items()):
+                    if getattr(hook, "__self__", None) is self:
+                        del module._forward_hooks[key]
+                        module._forward_hooks_with_kwargs.pop(key, None)
 
     def __deepcopy__(self, memo: dict[int, object]) -> PassCounter:
         return self  # a network that is copied while it is counted reports to the same counter

@@ -202,6 +202,8 @@ class _Run:
             "backwards": backwards,
             "forward_equivalents": forwards + 2 * backwards,
         }
+        if self.adapter.source_cost.images:  # spent when the adapter was made, not per image of the stream
+            whole |= {f"source_{name}": value for name, value in self.adapter.source_cost._asdict().items()}
         self.rows += [self._row(name, value, self.images) for name, value in whole.items() if not math.isnan(value)]
 
     def _row(

@@ -48,6 +48,7 @@ class Wrapper(Adapter):
         self.inner, self.seed, self.info, self.memory = inner, inner.seed, StepInfo(), {}
         self.generator, self.host_generator = inner.generator, inner.host_generator
         self.answers, self.updates, self.requires = inner.answers, inner.updates, inner.requires  # type: ignore[misc]
+        self.source_cost = inner.source_cost
         self._parameters_adapted, self.optimiser = [], None
         with torch.inference_mode(False), torch.no_grad():
             self.around(source)
