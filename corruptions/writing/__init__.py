@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
+from corruptions.engines import check_engine, run
 from corruptions.errors import CorruptionError
 from corruptions.frost import frost_source
-from corruptions.writing.engines import check_engine, run
 from corruptions.writing.layout import Images, Layout, Unit, replace
 from corruptions.writing.plan import LAYOUTS, Job, Plan
 from corruptions.writing.record import RECORD, as_json, definition, is_complete, read_record, record

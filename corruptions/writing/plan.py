@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from corruptions.errors import CorruptionError
+from corruptions.frost import set_frost_folder
 from corruptions.op import Quantise, check_severity, check_storage, corrupt, get
 from corruptions.writing.arrays import CifarLayout, MedmnistLayout
 from corruptions.writing.layout import Block, Images, Layout, Unit
@@ -76,7 +77,11 @@ class Job:
     data: Images
     frost: str | None
 
-    def run(self, unit: Unit) -> None:
+    def begin(self) -> None:
+        """Called once in each worker process."""
+        set_frost_folder(self.frost)
+
+    def run(self, unit: Unit) -> Unit:
         """Writes one unit, with one thread: so that the bytes depend on no machine's number of cores."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -84,6 +89,7 @@ class Job:
             self.layout.write(unit, self._blocks(unit))
         finally:
             torch.set_num_threads(threads)
+        return unit
 
     def _blocks(self, unit: Unit) -> Iterator[Block]:
         plan = self.plan

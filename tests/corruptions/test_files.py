@@ -12,8 +12,8 @@ from PIL import Image
 
 import corruptions
 from corruptions import CorruptionError, corrupt, files
+from corruptions.engines import check_engine
 from corruptions.writing import Plan, write
-from corruptions.writing.engines import check_engine
 from corruptions.writing.layout import Layout
 
 ALL = (1.0, 2.0, 3.0, 4.0, 5.0)

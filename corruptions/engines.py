@@ -1,4 +1,4 @@
-"""Who writes the units: this process, several, or a Ray cluster."""
+"""Who does the work: this process, several, or a Ray cluster. The units of a job are independent of each other."""
 
 from __future__ import annotations
 
@@ -12,12 +12,27 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from corruptions.errors import CorruptionError
-from corruptions.frost import set_frost_folder
-from corruptions.writing.layout import Unit
-from corruptions.writing.plan import Job
+
+U = TypeVar("U", contravariant=True)
+R = TypeVar("R", covariant=True)
+Work = TypeVar("Work")
+Result = TypeVar("Result")
+
+#: How often a unit is given to another node of a Ray cluster when the one that had it was lost.
+RETRIES = 3
+
+
+class Job(Protocol[U, R]):
+    """All that a worker needs; pickled once for each."""
+
+    def begin(self) -> None:
+        """Called once in each worker process, before its first unit."""
+
+    def run(self, unit: U) -> R:
+        """Does one unit of the work."""
 
 
 def check_engine(engine: str, workers: int) -> None:
@@ -40,27 +55,38 @@ def _import_ray() -> Any:
     return ray
 
 
-def run(job: Job, units: Sequence[Unit], workers: int, engine: str, address: str | None) -> Iterator[Unit]:
-    """Writes the units, and yields each one that is finished."""
+def run(
+    job: Job[Work, Result], units: Sequence[Work], workers: int, engine: str = "processes", address: str | None = None
+) -> Iterator[Result]:
+    """Does the units, and yields the result of each one when it is there; several workers finish in any order.
+
+    Args:
+        job: What is done; picklable, as units and results are, unless one worker does it in this process.
+        units: The pieces of work.
+        workers: Processes; 1 is this one. On a Ray cluster, units at a time.
+        engine: "processes" or "ray".
+        address: Of the Ray cluster; a local one if not given.
+
+    Raises:
+        CorruptionError: A worker process died. What `job.run` raises is raised here.
+    """
     if engine == "ray":
         yield from _on_ray(job, units, workers, address)
     elif workers == 1 or len(units) <= 1:
         for unit in units:
-            job.run(unit)
-            yield unit
+            yield job.run(unit)
     else:
         yield from _in_processes(job, units, min(workers, len(units)))
 
 
-_job: Job | None = None
+_job: Any = None
 
 
 def _begin(pickled: bytes, parent: int) -> None:
     """Called once in each worker process."""
     global _job
     _job = pickle.loads(pickled)
-    assert _job is not None
-    set_frost_folder(_job.frost)
+    _job.begin()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: the main process says so, the workers just end
 
     def watch() -> None:
@@ -71,15 +97,13 @@ def _begin(pickled: bytes, parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _write_unit(unit: Unit) -> Unit:
-    assert _job is not None
-    _job.run(unit)
-    return unit
+def _do(unit: Any) -> Any:
+    return _job.run(unit)
 
 
-def _in_processes(job: Job, units: Sequence[Unit], workers: int) -> Iterator[Unit]:
+def _in_processes(job: Job[Work, Result], units: Sequence[Work], workers: int) -> Iterator[Result]:
     with _pool(job, workers) as pool:
-        futures: list[Future[Unit]] = [pool.submit(_write_unit, unit) for unit in units]
+        futures: list[Future[Result]] = [pool.submit(_do, unit) for unit in units]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -91,7 +115,7 @@ def _in_processes(job: Job, units: Sequence[Unit], workers: int) -> Iterator[Uni
 
 
 @contextmanager
-def _pool(job: Job, workers: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(job: Any, workers: int) -> Iterator[ProcessPoolExecutor]:
     """A pool that waits for no more than the units under way."""
     # spawned, not forked: the threads of torch do not survive a fork. And pickled here: else torch would move the
     # caller's tensors into shared memory, from under arrays that look at them.
@@ -102,20 +126,18 @@ def _pool(job: Job, workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _on_ray(job: Job, units: Sequence[Unit], workers: int, address: str | None) -> Iterator[Unit]:
+def _on_ray(job: Job[Work, Result], units: Sequence[Work], workers: int, address: str | None) -> Iterator[Result]:
     """The same on a Ray cluster, at most `workers` units at a time."""
     ray = _import_ray()
     started = not ray.is_initialized()
     if started:
         ray.init(address=address, log_to_driver=False)
     try:
-        shared = ray.put(job)
+        shared = ray.put(pickle.dumps(job))
 
-        @ray.remote(num_cpus=1)
-        def task(job: Job, unit: Unit) -> Unit:
-            set_frost_folder(job.frost)
-            job.run(unit)
-            return unit
+        @ray.remote(num_cpus=1, max_retries=RETRIES)
+        def task(pickled: bytes, unit: Any) -> Any:
+            return _once(pickled).run(unit)
 
         waiting, pending = list(units)[::-1], list[Any]()
         while waiting or pending:
@@ -128,3 +150,15 @@ def _on_ray(job: Job, units: Sequence[Unit], workers: int, address: str | None) 
     finally:
         if started:
             ray.shutdown()
+
+
+_jobs: dict[bytes, Any] = {}
+
+
+def _once(pickled: bytes) -> Any:
+    """The job, unpickled and begun once in each process of the cluster."""
+    if pickled not in _jobs:
+        _jobs.clear()
+        _jobs[pickled] = pickle.loads(pickled)
+        _jobs[pickled].begin()
+    return _jobs[pickled]
