@@ -239,3 +239,14 @@ def test_provenance_says_what_was_run():
     environment = results.provenance["environments"][cell["environment"]]
     assert environment["torch"].startswith(torch.__version__.partition("+")[0])
     assert {"python", "torchvision", "timm", "numpy", "platform", "device", "threads", "command"} <= set(environment)
+
+
+def test_nobody_is_scored_on_the_images_of_an_unscored_domain():
+    odd = Pictures(8)
+    odd.labels = odd.labels + 100  # no class of the model's
+    stream = make_stream([Domain("fog", 5, Pictures(10)), Domain("odd", 0, odd, scored=False)], "mixed", 4)
+    results = evaluate(wrap(Oracle(), "source"), stream)
+    assert {(r.domain, r.value, r.n) for r in results.rows if r.metric == "error"} == {("fog", 0, 10)}
+    labels = results.records["source-0"]["label"]
+    assert [(labels == -1).sum(), (labels >= 0).sum()] == [8, 10]
+    assert {r.n for r in results.rows if r.metric == "forwards"} == {18}  # cost is that of all images

@@ -263,7 +263,7 @@ def make_ccc(
         domains.append(Domain(f"{name}#{again + 1}" if again else name, round(severity, 2), section))
         expected.append(round(accuracies.along(nodes), 2))
     warn_if_missed(ccc.accuracy, sum(a * len(d.data) for a, d in zip(expected, domains, strict=True)) / images)
-    stream = Stream(domains, "ccc", batch_size, seed, False)
+    stream = Stream(domains, "ccc", batch_size, seed, "shuffled")
     stream.definition["ccc"] = {
         **asdict(ccc),
         "images": images,

@@ -148,7 +148,8 @@ class _Run:
         self.images += len(batch.y)
         self.finite &= logits.isfinite().all()
         for metric in self.metrics:
-            metric.update(logits, batch.y, batch.domain)
+            # images that nobody is scored on have no class, and a group of their own that is left out
+            metric.update(logits, batch.y.clamp(min=0), batch.domain)
         self.records.add(logits, batch)
         rows = self.close() if self.steps == self.ends[batch.position] else []
         if on_step is not None:
@@ -167,7 +168,7 @@ class _Run:
         for metric in self.metrics:
             values, counts = metric.compute().tolist(), metric.n.tolist()
             for domain, value, n in zip(self.stream.domains, values, counts, strict=True):
-                if n:
+                if n and domain.scored:
                     rows.append(self._row(metric.name, value, int(n), self.position, domain.name, domain.severity))
         self.rows += rows
         self.records.gather()
@@ -209,7 +210,7 @@ class _Run:
     def _row(
         self, metric: str, value: float, n: int, position: int = -1, domain: str = "all", severity: float | None = None
     ) -> Row:
-        order, size = self.stream.order, self.stream.batch_size
+        order, size = self.stream.name, self.stream.batch_size
         return Row(self.method, self.seed, order, size, self.reset, position, domain, severity, n, metric, value)
 
     def _ask(self, ask: Callable[[Tensor], Tensor], x: Tensor, where: str) -> Tensor:
@@ -231,7 +232,8 @@ class _Run:
                 f"{self.method} must return logits of shape ({len(batch.y)}, K) for this batch, got {what}"
             )
         for domain in self.stream.domains:
-            check_labels(domain.data, logits.shape[1])
+            if domain.scored:
+                check_labels(domain.data, logits.shape[1])
 
 
 def check_labels(data: Data, classes: int) -> None:

@@ -1,20 +1,22 @@
 """The orders of a stream: which images of which domains come one after another.
 
-An order is a small function from domains to visits. It decides nothing else: batches, labels, corruption and device are
-the stream's.
+An order is a small function from domains to visits: which domain comes when, and how often. Which images come one after
+another within a visit is the arrangement (`tta.arrangements`); batches, labels, corruption and device are the stream's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from corruptions.randomness import image_keys
+from tta.arrangements import Arrangement, Chance
 from tta.errors import TTAError
+from tta.numbered import Number, read, write
 
 if TYPE_CHECKING:
     from tta.streams import Domain
@@ -33,40 +35,54 @@ class Visit:
     index: Tensor
 
 
-class Shuffler:
-    """The order of the images within a visit to a domain: keyed by (seed, domain, number of the visit), or as stored.
+class Arranger:
+    """Makes visits: the images of a domain, or of all, in the stream's arrangement.
 
     Args:
         seed: Seed of the stream.
-        shuffle: False keeps the order in which the data set stores its images.
+        arrangement: Which images come one after another.
     """
 
-    def __init__(self, seed: int, shuffle: bool) -> None:
-        self.seed, self.shuffle = seed, shuffle
+    def __init__(self, seed: int, arrangement: Arrangement) -> None:
+        self.seed, self.arrangement = seed, arrangement
 
     def visit(self, domains: Sequence[Domain], number: int, repeat: int = 0) -> Visit:
-        """All images of one domain."""
-        index = torch.arange(len(domains[number].data))
-        if self.shuffle:
-            index = self.permutation(len(index), domains[number].label, repeat)
+        """A visit to one domain, keyed by (seed, domain, number of the visit to it)."""
+        domain = domains[number]
+        index = self.arrangement.sequence(domain.data.labels, Chance(self.seed, domain.label, repeat))
         return Visit(torch.full_like(index, number), index)
 
-    def permutation(self, n: int, name: str, repeat: int = 0) -> Tensor:
-        """A permutation of n that depends on nothing but the seed, the name and the repeat."""
-        keys = image_keys(self.seed, f"order of {name}", repeat, torch.arange(n))
-        return torch.argsort(keys, stable=True)
+    def mixture(self, domains: Sequence[Domain]) -> Visit:
+        """One visit to all domains at once; it is the whole that is arranged. Stored images are mixed by shuffling."""
+        is_stored = self.arrangement.name == "stored"
+        parts = Arranger(self.seed, self.arrangement if is_stored else Arrangement("shuffled"))
+        visits = [parts.visit(domains, number) for number in range(len(domains))]
+        domain, index = (torch.cat([getattr(visit, name) for visit in visits]) for name in ("domain", "index"))
+        labels = torch.cat([domains[number].data.labels[visit.index] for number, visit in enumerate(visits)])
+        whole = Arrangement("shuffled") if is_stored else self.arrangement
+        sequence = whole.sequence(labels, Chance(self.seed, "mixed"))
+        return Visit(domain[sequence], index[sequence])
 
 
-Order = Callable[[Sequence["Domain"], Shuffler], Iterator[Visit]]
+Order = Callable[..., Iterator[Visit]]
 
 
-def continual(domains: Sequence[Domain], shuffler: Shuffler) -> Iterator[Visit]:
+def continual(domains: Sequence[Domain], arranger: Arranger) -> Iterator[Visit]:
     """One domain after another, each once."""
-    for number in range(len(domains)):
-        yield shuffler.visit(domains, number)
+    return recurring(domains, arranger, 1)
 
 
-def gradual(domains: Sequence[Domain], shuffler: Shuffler) -> Iterator[Visit]:
+def recurring(domains: Sequence[Domain], arranger: Arranger, times: float) -> Iterator[Visit]:
+    """The whole sequence of domains again and again, every time arranged anew.
+
+    The protocol of PeTTA (Hoang et al., NeurIPS 2024) and ReservoirTTA: 20 times.
+    """
+    for repeat in range(int(times)):
+        for number in range(len(domains)):
+            yield arranger.visit(domains, number, repeat)
+
+
+def gradual(domains: Sequence[Domain], arranger: Arranger) -> Iterator[Visit]:
     """Each shift swells and fades: severities 1 2 3 4 5 4 3 2 1; the first one starts at its height: 5 4 3 2 1.
 
     The protocol of CoTTA (Wang et al., CVPR 2022) for gradual CIFAR10-C: 131 visits for 15 corruptions.
@@ -82,22 +98,20 @@ def gradual(domains: Sequence[Domain], shuffler: Shuffler) -> Iterator[Visit]:
         rising = sorted(numbers, key=lambda number: domains[number].severity)
         falling = rising[::-1]
         for number in falling if place == 0 else rising:
-            yield shuffler.visit(domains, number)
+            yield arranger.visit(domains, number)
         for number in [] if place == 0 else falling[1:]:
-            yield shuffler.visit(domains, number, repeat=1)
+            yield arranger.visit(domains, number, repeat=1)
 
 
-def mixed(domains: Sequence[Domain], shuffler: Shuffler) -> Iterator[Visit]:
-    """All images of all domains in one shuffled visit, whatever `shuffle` says."""
-    visits = [shuffler.visit(domains, number) for number in range(len(domains))]
-    domain = torch.cat([visit.domain for visit in visits])
-    index = torch.cat([visit.index for visit in visits])
-    shuffled = shuffler.permutation(len(index), "mixed")
-    yield Visit(domain[shuffled], index[shuffled])
+def mixed(domains: Sequence[Domain], arranger: Arranger) -> Iterator[Visit]:
+    """All images of all domains in one visit."""
+    yield arranger.mixture(domains)
 
 
-def ccc(domains: Sequence[Domain], shuffler: Shuffler) -> Iterator[Visit]:
+def ccc(domains: Sequence[Domain], arranger: Arranger) -> Iterator[Visit]:
     """Section after section in the order of its images, which `tta.ccc.make_ccc` has shuffled step by step."""
+    if arranger.arrangement.name != "shuffled":
+        raise TTAError(f"the order ccc has its own arrangement of images; leave {arranger.arrangement} out")
     for number, domain in enumerate(domains):
         if not hasattr(domain.data, "nodes"):
             raise TTAError(f"domain {domain.label} is no section of CCC; build such streams with tta.ccc.make_ccc")
@@ -105,4 +119,31 @@ def ccc(domains: Sequence[Domain], shuffler: Shuffler) -> Iterator[Visit]:
         yield Visit(torch.full_like(index, number), index)
 
 
-ORDERS: dict[str, Order] = {"continual": continual, "gradual": gradual, "mixed": mixed, "ccc": ccc}
+ORDERS: dict[str, Order] = {
+    "continual": continual,
+    "gradual": gradual,
+    "mixed": mixed,
+    "recurring": recurring,
+    "ccc": ccc,
+}
+#: The orders that take a number; the default is the published one.
+NUMBERS = {"recurring": Number("a whole number of at least 1", 20, lambda times: times >= 1 and times % 1 == 0)}
+
+
+def read_order(text: str) -> tuple[str, Order]:
+    """The order of a name, or of a name and a number.
+
+    Args:
+        text: One of `ORDERS`; recurring may say how often: "recurring:3".
+
+    Returns:
+        Its one spelling, with the number; and the function from domains and arranger to visits.
+
+    Raises:
+        TTAError: No such order, or a number that does not fit.
+
+    >>> read_order("recurring")[0]
+    'recurring:20'
+    """
+    name, number = read(text, "order", ORDERS, NUMBERS)
+    return write(name, number), ORDERS[name] if number is None else partial(ORDERS[name], times=number)

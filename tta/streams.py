@@ -1,8 +1,8 @@
 """Streams: what a deployed model meets, in which order, batch by batch.
 
-A stream is a value. Its definition (domains, order, batch size, seed, and a hash of the very sequence of images) is
-stored with every result, and the same definition gives the same batches on any machine. The orders
-are in `tta.orders`; everything else is common to all.
+A stream is a value. Its definition (domains, order, arrangement, batch size, seed, and a hash of the very sequence of
+images) is stored with every result, and the same definition gives the same batches on any machine. The orders of
+domains are in `tta.orders`, the arrangements of images in `tta.arrangements`; everything else is common to all.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tta.errors import TTAError, unknown
-from tta.orders import ORDERS, Shuffler, Visit
+from tta.arrangements import Arrangement
+from tta.errors import TTAError
+from tta.orders import Arranger, Visit, read_order
 
 
 class Data(Protocol):
@@ -50,11 +51,13 @@ class Domain:
         name: Of the shift, say "fog"; "clean" for none.
         severity: 0 (clean) to 5.
         data: The images that are shifted already (or shift themselves when they are asked for), and their labels.
+        scored: Whether the answers to its images count. False for intruders: their labels are -1 in a batch.
     """
 
     name: str
     severity: float
     data: Data
+    scored: bool = True
 
     @property
     def label(self) -> str:
@@ -72,7 +75,7 @@ class Batch:
 
     Attributes:
         x: Images, float32 in [0, 1], shape (B, C, H, W).
-        y: Classes, int64, shape (B,).
+        y: Classes, int64, shape (B,); -1 for images that nobody is scored on.
         index: Index of each image in its domain's data, int64, shape (B,).
         domain: Number of each image's domain in the stream's `domains`, int64, shape (B,).
         position: Number of the visit that the batch belongs to; no batch belongs to two.
@@ -92,24 +95,30 @@ class Stream:
 
     Attributes:
         domains: The domains; `Batch.domain` numbers them.
+        order: Of the domains, with its number: "recurring:20".
+        arrangement: Of the images within a visit, with its number: "dirichlet:0.1".
         batch_size: Images in a batch; the last one of a visit may be smaller.
+        seed: Of the arrangement.
         definition: Everything that determines the batches, as plain values for JSON.
     """
 
-    def __init__(self, domains: Sequence[Domain], order: str, batch_size: int, seed: int, shuffle: bool) -> None:
+    def __init__(self, domains: Sequence[Domain], order: str, batch_size: int, seed: int, arrangement: str) -> None:
         self.domains = tuple(domains)
-        self.order, self.batch_size, self.seed = order, batch_size, seed
-        self._shuffler = Shuffler(seed, shuffle)
+        self.batch_size, self.seed = batch_size, seed
+        self.order, self._visits = read_order(order)
+        self._arranger = Arranger(seed, Arrangement.read(arrangement))
+        self.arrangement = str(self._arranger.arrangement)
         sequence = hashlib.sha256()
         self._sizes = []
         for visit in self.visits():
             self._sizes.append(len(visit.index))
             sequence.update(torch.stack([visit.domain, visit.index]).numpy().astype("<i8").tobytes())
         self.definition: dict[str, Any] = {
-            "order": order,
+            "order": self.order,
             "batch_size": batch_size,
             "seed": seed,
-            "shuffle": shuffle,
+            "arrangement": self.arrangement,
+            "intruders": None,
             "images": sum(self._sizes),
             "sequence": sequence.hexdigest(),
             "domains": [
@@ -119,10 +128,16 @@ class Stream:
                     "data": domain.data.name,
                     "fingerprint": domain.data.fingerprint,
                     "n": len(domain.data),
+                    "scored": domain.scored,
                 }
                 for domain in domains
             ],
         }
+
+    @property
+    def name(self) -> str:
+        """Order and arrangement in short, for tables: "continual", "mixed+dirichlet:0.1"."""
+        return self.order if self.arrangement == "shuffled" else f"{self.order}+{self.arrangement}"
 
     @property
     def hash(self) -> str:
@@ -138,7 +153,7 @@ class Stream:
 
     def visits(self) -> Iterator[Visit]:
         """The sequence of images, visit by visit."""
-        return ORDERS[self.order](self.domains, self._shuffler)
+        return self._visits(self.domains, self._arranger)
 
     def batches(self, device: torch.device | str = "cpu", *, ahead: bool | None = None) -> Generator[Batch, None, None]:
         """The batches, on a device.
@@ -179,7 +194,7 @@ class Stream:
             here = (images.domain == number).nonzero()[:, 0]
             data = self.domains[number].data
             index = images.index[here]
-            y[here] = data.labels[index]
+            y[here] = data.labels[index] if self.domains[number].scored else -1
             loaded = to_unit(data.images(index), self.domains[number].label, device)
             if len(here) == len(y):
                 x = loaded
@@ -217,24 +232,30 @@ def to_unit(x: Tensor, name: str, device: torch.device | str) -> Tensor:
 
 
 def make_stream(
-    domains: Sequence[Domain], order: str = "continual", batch_size: int = 64, seed: int = 0, *, shuffle: bool = True
+    domains: Sequence[Domain],
+    order: str = "continual",
+    batch_size: int = 64,
+    seed: int = 0,
+    *,
+    arrangement: str = "shuffled",
 ) -> Stream:
     """Builds a stream.
 
     Args:
         domains: The domains, in the order of their appearance; with the order "gradual", several severities of each.
-        order: One of `ORDERS`: continual, gradual, mixed; `tta.ccc.make_ccc` builds the streams of the order ccc.
+        order: Of the domains: "continual", "gradual", "mixed" or "recurring:TIMES" (20 times if it does not say);
+            `tta.ccc.make_ccc` builds the streams of the order "ccc".
         batch_size: At least 1. The last batch of a visit has what is left; one image is an ordinary batch.
-        seed: Of the shuffling.
-        shuffle: Shuffle the images within each domain. False keeps the stored order, as the published CIFAR10-C
-            protocol does; data stored class by class then make a stream of classes.
+        seed: Of the arrangement.
+        arrangement: Of the images within each visit: "shuffled", "stored" (as the published CIFAR10-C protocol has it),
+            "sorted" (by class), "dirichlet:CONCENTRATION" (class-correlated; 0.1), "label_shift:RATIO" (each class in
+            its turn RATIO times as frequent as the others; inf) or "long_tailed:RATIO" (some of the images, the most
+            frequent class RATIO times as frequent as the rarest; 100).
 
     Raises:
-        TTAError: An unknown order, no domains, domains without images, two domains of one name and severity, or a batch
-            size below 1.
+        TTAError: An unknown order or arrangement or a number that does not fit it, no domains, domains without images,
+            two domains of one name and severity, or a batch size below 1.
     """
-    if order not in ORDERS:
-        raise unknown("order", order, ORDERS)
     if batch_size < 1:
         raise TTAError(f"the batch size is {batch_size}; give at least 1")
     if not domains:
@@ -245,4 +266,4 @@ def make_stream(
             raise TTAError(f"domain {domain.label} has no images")
         if labels.count(domain.label) > 1:
             raise TTAError(f"domain {domain.label} is given twice; name each domain once")
-    return Stream(domains, order, batch_size, seed, shuffle)
+    return Stream(domains, order, batch_size, seed, arrangement)
