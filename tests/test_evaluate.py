@@ -34,7 +34,9 @@ class Watched(Adapter):
 
 
 def values(results, metric, position=None):
-    return [r.value for r in results.rows if r.metric == metric and (position is None or r.position == position)]
+    """Of the visits; of the whole stream where only that has the metric."""
+    rows = [r for r in results.rows if r.metric == metric and position in (None, r.position)]
+    return [r.value for r in [r for r in rows if r.position >= 0] or rows]
 
 
 def test_a_perfect_adapter_has_no_error():
@@ -43,6 +45,7 @@ def test_a_perfect_adapter_has_no_error():
     assert [(r.domain, r.severity, r.position, r.n) for r in results.rows if r.metric == "error"] == [
         ("d0", 5, 0, 10),
         ("d1", 5, 1, 7),
+        ("all", None, -1, 17),
     ]
 
 
@@ -56,7 +59,7 @@ def test_mixed_domains_are_told_apart():
     wrong = Pictures(6, offset=1)  # the pixels of the next class
     stream = make_stream([Domain("right", 5, Pictures(6)), Domain("wrong", 5, wrong)], "mixed", 5)
     results = evaluate(wrap(Oracle(), "source"), stream)
-    assert {r.domain: (r.value, r.n) for r in results.rows if r.metric == "error"} == {
+    assert {r.domain: (r.value, r.n) for r in results.rows if r.metric == "error" and r.position >= 0} == {
         "right": (0, 6),
         "wrong": (100, 6),
     }
@@ -246,7 +249,7 @@ def test_nobody_is_scored_on_the_images_of_an_unscored_domain():
     odd.labels = odd.labels + 100  # no class of the model's
     stream = make_stream([Domain("fog", 5, Pictures(10)), Domain("odd", 0, odd, scored=False)], "mixed", 4)
     results = evaluate(wrap(Oracle(), "source"), stream)
-    assert {(r.domain, r.value, r.n) for r in results.rows if r.metric == "error"} == {("fog", 0, 10)}
+    assert {(r.domain, r.value, r.n) for r in results.rows if r.metric == "error"} == {("fog", 0, 10), ("all", 0, 10)}
     labels = results.records["source-0"]["label"]
     assert [(labels == -1).sum(), (labels >= 0).sum()] == [8, 10]
     assert {r.n for r in results.rows if r.metric == "forwards"} == {18}  # cost is that of all images

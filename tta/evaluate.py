@@ -15,7 +15,9 @@ from tta import provenance
 from tta.adapter import Adapter
 from tta.cost import PassCounter, PeakMemory, Stopwatch, quantile
 from tta.errors import TTAError, unknown
+from tta.label_maps import IGNORED, MAP_METRICS, MapMetric
 from tta.metrics import METRICS, Metric
+from tta.record_metrics import of_domains, stream_values
 from tta.records import Records
 from tta.results import Results, Row
 from tta.streams import Batch, Data, Stream, to_unit
@@ -35,7 +37,7 @@ class Step(NamedTuple):
         step: Batches done.
         steps: Batches in all.
         position: Number of the visit.
-        logits: The answers, (B, K), on the device.
+        logits: The answers, (B, K) or (B, K, H, W), on the device.
         rows: The results of the visit, after its last batch; empty otherwise.
     """
 
@@ -57,7 +59,7 @@ def evaluate(
     name: str | None = None,
     seed: int | None = None,
 ) -> Results:
-    """Runs an adapter over a stream and measures error, calibration, forgetting and cost.
+    """Runs an adapter over a stream and measures error, calibration, tails, forgetting and cost.
 
     The adapter is given the images of a batch and nothing else. It is not reset at the start unless the policy says so:
     what it has learned before is kept. Nothing waits for the device within a visit.
@@ -75,10 +77,12 @@ def evaluate(
         seed: Seed in the results; the adapter's own if not given.
 
     Returns:
-        Results of one cell (a method and a seed), with one record per image.
+        Results of one cell (a method and a seed), with one record per image: error, ece, nll and brier of every visit
+        to a domain (`tta.metrics`), and of these visits and of the whole stream what `tta.record_metrics` tells. For
+        data with label maps, pixel error and mean IoU instead (`tta.label_maps`), and no records.
 
     Raises:
-        AdapterFailed: The adapter raised, or its logits are not finite or no (B, K).
+        AdapterFailed: The adapter raised, or its logits are not finite or no (B, K) ((B, K, H, W) for label maps).
         TTAError: An unknown policy, images out of range, or labels that the model has no class for.
     """
     if reset not in RESETS:
@@ -124,7 +128,10 @@ class _Run:
         self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
         self.counter = PassCounter(self.adapter.networks())
         self.watch, self.records = Stopwatch(self.device), Records()
+        self.maps = self.stream.domains[0].data.labels.ndim == 3
+        self.kinds: tuple[type[Metric], ...] = MAP_METRICS if self.maps else METRICS
         self.metrics: list[Metric] = []
+        self.totals: list[MapMetric] = [kind(len(self.stream.domains), self.device) for kind in MAP_METRICS]
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)
         # The last batch of each visit, counted from 1: known beforehand, so that a visit closes with its own batch.
         self.ends: list[int] = []
@@ -135,7 +142,7 @@ class _Run:
     def step(self, batch: Batch, on_step: Callable[[Step], None] | None) -> None:
         if batch.position != self.position:
             self.position = batch.position
-            self.metrics = [metric(len(self.stream.domains), self.device) for metric in METRICS]
+            self.metrics = [kind(len(self.stream.domains), self.device) for kind in self.kinds]
             if self.reset == "domain":
                 self.adapter.reset()
         if self.reset == "batch":
@@ -148,8 +155,7 @@ class _Run:
         self.images += len(batch.y)
         self.finite &= logits.isfinite().all()
         for metric in self.metrics:
-            # images that nobody is scored on have no class, and a group of their own that is left out
-            metric.update(logits, batch.y.clamp(min=0), batch.domain)
+            metric.update(logits, batch.y, batch.domain)  # images that nobody is scored on have the label -1
         self.records.add(logits, batch)
         rows = self.close() if self.steps == self.ends[batch.position] else []
         if on_step is not None:
@@ -170,8 +176,15 @@ class _Run:
             for domain, value, n in zip(self.stream.domains, values, counts, strict=True):
                 if n and domain.scored:
                     rows.append(self._row(metric.name, value, int(n), self.position, domain.name, domain.severity))
+        for number, n, found in of_domains(self.records.gather()):
+            domain = self.stream.domains[number]
+            rows += [
+                self._row(metric, value, n, self.position, domain.name, domain.severity)
+                for metric, value in found.items()
+            ]
+        for total, metric in zip(self.totals, self.metrics if self.maps else [], strict=False):
+            total.merge(metric)
         self.rows += rows
-        self.records.gather()
         self.metrics = []
         return rows
 
@@ -179,16 +192,22 @@ class _Run:
         """Error on clean data in %, changing nothing; NaN without data."""
         if data is None:
             return math.nan
-        wrong = torch.zeros((), dtype=torch.int64, device=self.device)
+        error = self.kinds[0](1, self.device)
         for start in range(0, len(data), self.stream.batch_size):
             index = torch.arange(start, min(start + self.stream.batch_size, len(data)))
             x = to_unit(data.images(index), "the clean probe", self.device)
             logits = self._ask(self.adapter.predict, x, f"the clean probe {moment}")
-            wrong += (logits.argmax(1) != data.labels[index].to(self.device)).sum()
-        return 100 * wrong.item() / len(data)
+            error.update(logits, data.labels[index].to(self.device))
+        return error.compute().item()
 
     def conclude(self, before: float, after: float, peak: float) -> None:
-        """Rows of the whole stream: cost and forgetting."""
+        """Rows of the whole stream: what the records tell, forgetting and cost."""
+        records = self.records.arrays()
+        labelled = int((records["label"] >= 0).sum())
+        told = stream_values(records)
+        if self.maps:
+            labelled, told = self.images, {total.name: total.whole() for total in self.totals}
+        self.rows += [self._row(name, value, labelled) for name, value in told.items()]
         seconds = self.watch.read()
         forwards, backwards = (count / self.images for count in self.counter.passes)
         whole = {
@@ -225,20 +244,23 @@ class _Run:
             ) from error
 
     def _check(self, logits: Tensor, batch: Batch) -> None:
-        """The first answers: (B, K), with a class for every label."""
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(batch.y):
+        """The first answers: (B, K), or (B, K, H, W) for label maps, with a class for every label."""
+        size = tuple(batch.y.shape)
+        if not isinstance(logits, Tensor) or logits.ndim < 2 or (logits.shape[0], *logits.shape[2:]) != size:
             what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-            raise AdapterFailed(
-                f"{self.method} must return logits of shape ({len(batch.y)}, K) for this batch, got {what}"
-            )
+            wanted = ", ".join(str(side) for side in (size[0], "K", *size[1:]))
+            raise AdapterFailed(f"{self.method} must return logits of shape ({wanted}) for this batch, got {what}")
         for domain in self.stream.domains:
             if domain.scored:
                 check_labels(domain.data, logits.shape[1])
 
 
 def check_labels(data: Data, classes: int) -> None:
-    """Raises TTAError unless every label has its logit."""
-    low, high = data.labels.min().item(), data.labels.max().item()
+    """Raises TTAError unless every label has its logit; pixels of label maps may be labelled 255, which is ignored."""
+    labels = data.labels
+    if labels.ndim == 3:
+        labels = labels[labels != IGNORED]
+    low, high = labels.min().item(), labels.max().item()
     if low < 0 or high >= classes:
         raise TTAError(
             f"the labels of {data.name} run from {low} to {high}, but the model has {classes} classes (0 to"

@@ -2,7 +2,8 @@
 
 Every metric here is a mean over images of a few numbers per image, or (the calibration error) a function of such
 means. So one mechanism serves all: the numbers are summed per group, a group being a domain, and the sums of two parts
-of a stream add up.
+of a stream add up. Images without a label (-1) count nowhere. What needs the single images (worst class, worst window,
+risk and coverage) is computed from the records, in `tta.record_metrics`; label maps have `tta.label_maps`.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ class Metric:
 
         Args:
             logits: Unnormalised scores, shape (B, K).
-            y: Classes, int64, shape (B,).
+            y: Classes, int64, shape (B,); -1 for an image without a label.
             group: Group of each image, int64, shape (B,); all in group 0 if not given.
         """
         group = torch.zeros_like(y) if group is None else group
+        scored = y >= 0
+        values = self.values(logits, y.clamp(min=0)).to(self.sums.dtype)
         # A product with the membership adds in a fixed order; index_add would not, on CUDA.
-        member = (group == torch.arange(len(self.n), device=y.device)[:, None]).to(self.sums.dtype)
-        self.sums += member @ self.values(logits, y).to(self.sums.dtype)
+        member = ((group == torch.arange(len(self.n), device=y.device)[:, None]) & scored).to(self.sums.dtype)
+        self.sums += member @ values.where(scored[:, None], 0)
         self.n += member.sum(1)
 
     def values(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -106,9 +109,7 @@ class Brier(Metric):
 
     def values(self, logits: Tensor, y: Tensor) -> Tensor:
         """Squared distance."""
-        probs = logits.float().softmax(1)
-        # |p - e_y|^2 = |p|^2 - 2 p_y + 1
-        return (probs.square().sum(1) - 2 * probs.gather(1, y[:, None])[:, 0] + 1)[:, None]
+        return squared_distance(logits.float().softmax(1), y)[:, None]
 
 
 class ECE(Metric):
@@ -136,6 +137,23 @@ class ECE(Metric):
         """Mean gap of the bins, each weighted by its images."""
         confidence, correct = self.sums.split(self.bins, 1)
         return 100 * (confidence - correct).abs().sum(1) / self.n
+
+
+def squared_distance(probs: Tensor, y: Tensor) -> Tensor:
+    """Squared distance between a predicted distribution and the true class, summed over classes.
+
+    Args:
+        probs: Probabilities, shape (B, K).
+        y: Classes, int64, shape (B,).
+
+    Returns:
+        0 to 2, shape (B,).
+
+    >>> squared_distance(torch.tensor([[0.75, 0.25]]), torch.tensor([1]))
+    tensor([1.1250])
+    """
+    # |p - e_y|^2 = |p|^2 - 2 p_y + 1
+    return probs.square().sum(1) - 2 * probs.gather(1, y[:, None])[:, 0] + 1
 
 
 #: The metrics of every evaluation, in the order of the results.

@@ -35,7 +35,7 @@ class Data(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """Class of every image, int64, shape (N,)."""
+        """Class of every image, int64, shape (N,); or of every pixel, (N, H, W), 255 where it does not count."""
 
     def __len__(self) -> int: ...
 
@@ -189,7 +189,7 @@ class Stream:
 
     def _load(self, images: Visit, position: int, device: torch.device) -> Batch:
         x: Tensor | None = None
-        y = torch.empty_like(images.index)
+        y = images.index.new_empty(len(images.index), *self.domains[0].data.labels.shape[1:])
         for number in images.domain.unique().tolist():
             here = (images.domain == number).nonzero()[:, 0]
             data = self.domains[number].data
