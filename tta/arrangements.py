@@ -93,7 +93,7 @@ def dirichlet(labels: Tensor, chance: Chance, concentration: float) -> Tensor:
     order = shuffled(labels, chance)
     order = order[torch.argsort(classes[order], stable=True)]
     sizes = classes.bincount(minlength=count).numpy()
-    cuts = (np.cumsum(shares, 1) * sizes[:, None]).astype(np.int64)
+    cuts = np.rint(np.cumsum(shares, 1) * sizes[:, None]).astype(np.int64)
     cuts[:, -1] = sizes  # whatever the rounding of the sum
     ends = torch.from_numpy((cuts + (np.cumsum(sizes) - sizes)[:, None]).reshape(-1))
     run = torch.searchsorted(ends, torch.arange(len(labels)), right=True)  # class * slots + slot
@@ -142,7 +142,8 @@ def long_tailed(labels: Tensor, chance: Chance, ratio: float) -> Tensor:
     by_class = torch.argsort(classes[order], stable=True)
     place = torch.empty_like(by_class)  # of each image among those of its class
     place[by_class] = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    return order[place < kept[classes[order]]]
+    chosen = order[place < kept[classes[order]]]
+    return chosen[chance.permutation(len(chosen), "chosen")]  # the first of rare classes are all early in the order
 
 
 def _classes(labels: Tensor) -> Tensor:
