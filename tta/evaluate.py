@@ -104,7 +104,7 @@ def evaluate(
 def definition(stream: Stream, reset: Reset, probe: Data | None) -> dict[str, Any]:
     """The protocol as plain values: stream, reset policy and probe."""
     clean = None if probe is None else {"data": probe.name, "fingerprint": probe.fingerprint, "n": len(probe)}
-    return {**stream.definition, "reset": reset, "probe": clean}
+    return {"stream": stream.name, **stream.definition, "reset": reset, "probe": clean}
 
 
 @dataclass
