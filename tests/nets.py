@@ -1,9 +1,12 @@
 """Small networks for tests, and the two CIFAR networks that the golden numbers were made with."""
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tta.contract.nets import layer_norm as vit
+
+__all__ = ["CifarResNet", "GroupNormResNet", "Normalised", "group_norm", "resnet", "vit"]
 
 
 class Normalised(nn.Module):
@@ -98,18 +101,7 @@ def resnet(seed: int = 0) -> nn.Module:
     return net.eval()
 
 
-def vit(seed: int = 0) -> nn.Module:
-    """A two-layer vision transformer (layer norm) for 32-pixel images."""
-    torch.manual_seed(seed)
-    return timm.models.VisionTransformer(
-        img_size=32, patch_size=8, num_classes=10, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2
-    ).eval()
-
-
 def group_norm(seed: int = 0) -> nn.Module:
     """A group-norm ResNet-8."""
     torch.manual_seed(seed)
     return GroupNormResNet(blocks=1).eval()
-
-
-NETS = {"batch_norm": resnet, "layer_norm": vit, "group_norm": group_norm}
