@@ -34,6 +34,7 @@ from tta.streams import Domain, Stream
 
 if TYPE_CHECKING:
     from tta.ccc_accuracy import Accuracies
+    from tta.intruders import Intruders
 
 _EASY = tuple(name for name in corruptions.COMMON if name != "brightness")
 #: From difficulty to the accuracy of the source model in %, and to the corruptions that can reach it.
@@ -224,6 +225,7 @@ def make_ccc(
     seed: int = 0,
     *,
     device: torch.device | str = "cpu",
+    intruders: Intruders | None = None,
 ) -> Stream:
     """A stream of continuously changing corruptions, its images computed when they are asked for.
 
@@ -236,6 +238,7 @@ def make_ccc(
         batch_size: At least 1.
         seed: Seed of everything in it.
         device: Where to compute.
+        intruders: Images that nobody is scored on, from one domain, mixed into every section; see `tta.intruders`.
 
     Raises:
         TTAError: Values that make no stream.
@@ -251,6 +254,8 @@ def make_ccc(
         raise TTAError(f"the batch size is {batch_size}; give at least 1")
     if not len(data):
         raise TTAError(f"{data.name} has no images")
+    if intruders is not None and len(intruders.domains) > 1:
+        raise TTAError(f"intruders come from {len(intruders.domains)} domains; give one, for CCC chooses its sections")
     left = images = ccc.images or 15 * len(data)
     domains: list[Domain] = []
     expected = []
@@ -263,7 +268,7 @@ def make_ccc(
         domains.append(Domain(f"{name}#{again + 1}" if again else name, round(severity, 2), section))
         expected.append(round(accuracies.along(nodes), 2))
     warn_if_missed(ccc.accuracy, sum(a * len(d.data) for a, d in zip(expected, domains, strict=True)) / images)
-    stream = Stream(domains, "ccc", batch_size, seed, "shuffled")
+    stream = Stream(domains, "ccc", batch_size, seed, "shuffled", intruders)
     stream.definition["ccc"] = {
         **asdict(ccc),
         "images": images,

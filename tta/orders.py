@@ -19,6 +19,7 @@ from tta.errors import TTAError
 from tta.numbered import Number, read, write
 
 if TYPE_CHECKING:
+    from tta.intruders import Intruders
     from tta.streams import Domain
 
 
@@ -36,21 +37,22 @@ class Visit:
 
 
 class Arranger:
-    """Makes visits: the images of a domain, or of all, in the stream's arrangement.
+    """Makes visits: the images of a domain, or of all, in the stream's arrangement, with its intruders.
 
     Args:
         seed: Seed of the stream.
         arrangement: Which images come one after another.
+        intruders: What is mixed into every visit, if anything.
     """
 
-    def __init__(self, seed: int, arrangement: Arrangement) -> None:
-        self.seed, self.arrangement = seed, arrangement
+    def __init__(self, seed: int, arrangement: Arrangement, intruders: Intruders | None = None) -> None:
+        self.seed, self.arrangement, self.intruders = seed, arrangement, intruders
 
     def visit(self, domains: Sequence[Domain], number: int, repeat: int = 0) -> Visit:
         """A visit to one domain, keyed by (seed, domain, number of the visit to it)."""
-        domain = domains[number]
-        index = self.arrangement.sequence(domain.data.labels, Chance(self.seed, domain.label, repeat))
-        return Visit(torch.full_like(index, number), index)
+        chance = Chance(self.seed, domains[number].label, repeat)
+        index = self.arrangement.sequence(domains[number].data.labels, chance)
+        return self.join(Visit(torch.full_like(index, number), index), chance, domains)
 
     def mixture(self, domains: Sequence[Domain]) -> Visit:
         """One visit to all domains at once; it is the whole that is arranged. Stored images are mixed by shuffling."""
@@ -60,8 +62,13 @@ class Arranger:
         domain, index = (torch.cat([getattr(visit, name) for visit in visits]) for name in ("domain", "index"))
         labels = torch.cat([domains[number].data.labels[visit.index] for number, visit in enumerate(visits)])
         whole = Arrangement("shuffled") if is_stored else self.arrangement
-        sequence = whole.sequence(labels, Chance(self.seed, "mixed"))
-        return Visit(domain[sequence], index[sequence])
+        chance = Chance(self.seed, "mixed")
+        sequence = whole.sequence(labels, chance)
+        return self.join(Visit(domain[sequence], index[sequence]), chance, domains)
+
+    def join(self, visit: Visit, chance: Chance, domains: Sequence[Domain]) -> Visit:
+        """The visit with the intruders, whose domains are numbered after the others."""
+        return visit if self.intruders is None else Visit(*self.intruders.join(visit, chance, len(domains)))
 
 
 Order = Callable[..., Iterator[Visit]]
@@ -116,7 +123,8 @@ def ccc(domains: Sequence[Domain], arranger: Arranger) -> Iterator[Visit]:
         if not hasattr(domain.data, "nodes"):
             raise TTAError(f"domain {domain.label} is no section of CCC; build such streams with tta.ccc.make_ccc")
         index = torch.arange(len(domain.data))
-        yield Visit(torch.full_like(index, number), index)
+        visit = Visit(torch.full_like(index, number), index)
+        yield arranger.join(visit, Chance(arranger.seed, domain.label), domains)
 
 
 ORDERS: dict[str, Order] = {

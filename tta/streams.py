@@ -12,7 +12,7 @@ import json
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from torch import Tensor
 from tta.arrangements import Arrangement
 from tta.errors import TTAError
 from tta.orders import Arranger, Visit, read_order
+
+if TYPE_CHECKING:
+    from tta.intruders import Intruders
 
 
 class Data(Protocol):
@@ -94,19 +97,29 @@ class Stream:
     Use `make_stream` to build one.
 
     Attributes:
-        domains: The domains; `Batch.domain` numbers them.
+        domains: The domains, those of intruders last; `Batch.domain` numbers them.
         order: Of the domains, with its number: "recurring:20".
         arrangement: Of the images within a visit, with its number: "dirichlet:0.1".
         batch_size: Images in a batch; the last one of a visit may be smaller.
         seed: Of the arrangement.
+        intruders: What is mixed into every visit, if anything.
         definition: Everything that determines the batches, as plain values for JSON.
     """
 
-    def __init__(self, domains: Sequence[Domain], order: str, batch_size: int, seed: int, arrangement: str) -> None:
-        self.domains = tuple(domains)
-        self.batch_size, self.seed = batch_size, seed
+    def __init__(
+        self,
+        domains: Sequence[Domain],
+        order: str,
+        batch_size: int,
+        seed: int,
+        arrangement: str,
+        intruders: Intruders | None = None,
+    ) -> None:
+        self._own = tuple(domains)
+        self.domains = self._own if intruders is None else (*self._own, *intruders.domains)
+        self.batch_size, self.seed, self.intruders = batch_size, seed, intruders
         self.order, self._visits = read_order(order)
-        self._arranger = Arranger(seed, Arrangement.read(arrangement))
+        self._arranger = Arranger(seed, Arrangement.read(arrangement), intruders)
         self.arrangement = str(self._arranger.arrangement)
         sequence = hashlib.sha256()
         self._sizes = []
@@ -118,7 +131,7 @@ class Stream:
             "batch_size": batch_size,
             "seed": seed,
             "arrangement": self.arrangement,
-            "intruders": None,
+            "intruders": None if intruders is None else {"name": intruders.name, "share": intruders.share},
             "images": sum(self._sizes),
             "sequence": sequence.hexdigest(),
             "domains": [
@@ -130,14 +143,15 @@ class Stream:
                     "n": len(domain.data),
                     "scored": domain.scored,
                 }
-                for domain in domains
+                for domain in self.domains
             ],
         }
 
     @property
     def name(self) -> str:
-        """Order and arrangement in short, for tables: "continual", "mixed+dirichlet:0.1"."""
-        return self.order if self.arrangement == "shuffled" else f"{self.order}+{self.arrangement}"
+        """What kind of stream it is, for tables: "continual", "mixed+dirichlet:0.1", "continual+noise:0.2"."""
+        arrangement = [] if self.arrangement == "shuffled" else [self.arrangement]
+        return "+".join([self.order, *arrangement, *([] if self.intruders is None else [str(self.intruders)])])
 
     @property
     def hash(self) -> str:
@@ -153,7 +167,7 @@ class Stream:
 
     def visits(self) -> Iterator[Visit]:
         """The sequence of images, visit by visit."""
-        return self._visits(self.domains, self._arranger)
+        return self._visits(self._own, self._arranger)
 
     def batches(self, device: torch.device | str = "cpu", *, ahead: bool | None = None) -> Generator[Batch, None, None]:
         """The batches, on a device.
@@ -198,9 +212,14 @@ class Stream:
             loaded = to_unit(data.images(index), self.domains[number].label, device)
             if len(here) == len(y):
                 x = loaded
-            else:
-                x = loaded.new_empty(len(y), *loaded.shape[1:]) if x is None else x
-                x[here.to(x.device)] = loaded
+                break
+            x = loaded.new_empty(len(y), *loaded.shape[1:]) if x is None else x
+            if loaded.shape[1:] != x.shape[1:]:
+                raise TTAError(
+                    f"images of {self.domains[number].label} have shape {tuple(loaded.shape[1:])}, others in the same"
+                    f" batch {tuple(x.shape[1:])}; bring all to one size and number of channels"
+                )
+            x[here.to(x.device)] = loaded
         assert x is not None
         return Batch(x, y.to(device), images.index.to(device), images.domain.to(device), position)
 
@@ -238,6 +257,7 @@ def make_stream(
     seed: int = 0,
     *,
     arrangement: str = "shuffled",
+    intruders: Intruders | None = None,
 ) -> Stream:
     """Builds a stream.
 
@@ -251,19 +271,26 @@ def make_stream(
             "sorted" (by class), "dirichlet:CONCENTRATION" (class-correlated; 0.1), "label_shift:RATIO" (each class in
             its turn RATIO times as frequent as the others; inf) or "long_tailed:RATIO" (some of the images, the most
             frequent class RATIO times as frequent as the rarest; 100).
+        intruders: Images that nobody is scored on, mixed into every visit; see `tta.intruders`.
 
     Raises:
         TTAError: An unknown order or arrangement or a number that does not fit it, no domains, domains without images,
-            two domains of one name and severity, or a batch size below 1.
+            two domains of one name and severity, another number of intruding domains than one or as many as the others,
+            or a batch size below 1.
     """
     if batch_size < 1:
         raise TTAError(f"the batch size is {batch_size}; give at least 1")
     if not domains:
         raise TTAError("a stream needs at least one domain")
-    labels = [domain.label for domain in domains]
-    for domain in domains:
+    intruding = () if intruders is None else intruders.domains
+    if len(intruding) not in (0, 1, len(domains)):
+        raise TTAError(
+            f"intruders come from {len(intruding)} domains, the stream has {len(domains)}; give one, or one for each"
+        )
+    labels = [domain.label for domain in (*domains, *intruding)]
+    for domain in (*domains, *intruding):
         if len(domain.data) == 0:
             raise TTAError(f"domain {domain.label} has no images")
         if labels.count(domain.label) > 1:
             raise TTAError(f"domain {domain.label} is given twice; name each domain once")
-    return Stream(domains, order, batch_size, seed, arrangement)
+    return Stream(domains, order, batch_size, seed, arrangement, intruders)
