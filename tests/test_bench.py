@@ -12,7 +12,8 @@ from torch import nn
 
 import tta
 from tta import bench
-from tta.bench import Cell, benchmark, check_model, weights_hash
+from tta.bench import benchmark, check_model
+from tta.cells import Cell, weights_hash
 from tta.errors import TTAError
 from tta.evaluate import evaluate
 from tta.results import Results
@@ -125,7 +126,12 @@ def test_a_method_that_diverges_is_a_result_and_not_the_end(tmp_path, monkeypatc
     assert "not finite" in stored["provenance"]["cells"][1]["failed"]
     assert [str(cell) for cell in watch.failures] == ["bn-0"]
     assert "failed" in out.file.getvalue()
-    assert len(list((tmp_path / "cells").glob("*.json"))) == 2
+    assert len(list((tmp_path / "cells").glob("*.json"))) == 3
+    again = Counted(monkeypatch)
+    kept = benchmark(["source", "bn", "tent"], stream, network(), out=tmp_path)
+    assert not again.calls  # a method that diverges does so again
+    assert json.loads((tmp_path / "results.json").read_text()) == stored
+    assert kept.rows == results.rows
 
 
 @pytest.mark.parametrize(
@@ -133,9 +139,9 @@ def test_a_method_that_diverges_is_a_result_and_not_the_end(tmp_path, monkeypatc
     [
         (["tnt"], (0,), "did you mean 'tent'"),
         (["tent:imagnet"], (0,), "did you mean 'imagenet'"),
-        (["tent", "tent"], (0,), "each once"),
-        (["tent"], (1, 1), "each once"),
-        ([], (0,), "give methods"),
+        (["tent", "tent"], (0,), "is given twice"),
+        (["tent"], (1, 1), "is given twice"),
+        ([], (0,), "there is no method"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_runs(methods, seeds, message, monkeypatch):

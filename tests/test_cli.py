@@ -121,7 +121,7 @@ def test_bench_shows_a_table_and_writes_results(tmp_path, capsys):
     [
         ["--order", "mixed"],
         ["--order", "gradual", "--severity", "3"],
-        ["--reset", "batch", "--no-shuffle"],
+        ["--reset", "batch", "--arrangement", "stored"],
         ["--severity", "2.5"],
         ["--severity", "0"],
         ["--batch-size", "47"],
@@ -195,7 +195,7 @@ def place(tmp_path):
         ("bench --severity 6", "severity"),
         ("bench --severity -1", "severity"),
         ("bench --severity nan", "severity"),
-        ("bench --batch-size 0", "batch-size is 0"),
+        ("bench --batch-size 0", "batch size is 0"),
         ("bench --limit 0", "limit"),
         ("bench --threads 0", "--threads is 0"),
         ("bench --device warp", "device 'warp'"),
@@ -247,7 +247,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(tmp_path):
     arguments = [*QUICK, "--methods", "source", "cotta", "bn", "--batch-size", "2", "--out", tmp_path]
     process = command(*arguments)
     deadline = time.monotonic() + 240
-    while not list(tmp_path.glob("cells/source-0-*.json")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("cells/source-*-0-*.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)

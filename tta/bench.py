@@ -1,113 +1,44 @@
-"""Methods x seeds over a stream, cell by cell; what is finished stays finished.
-
-A cell is one method with one seed. Its results depend on nothing outside its key (protocol, configuration, weights,
-software), so a stored cell with the same key is the result, and an interrupted run continues where it stopped.
-"""
+"""Methods x scenarios x seeds, cell by cell; what is finished stays finished."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-import tta
-from corruptions import frost_source, ink_source
-from tta import files, provenance
-from tta.adapter import Adapter
+from corruptions import engines
+from tta.cells import Cell, Store, cell_key, device_of, weights_hash
 from tta.errors import TTAError
 from tta.evaluate import AdapterFailed, Reset, Step, check_labels, definition, evaluate
-from tta.records import load_records, save_records
-from tta.registry import method, wrap
+from tta.lab import Given, Lab
+from tta.registry import method
 from tta.results import Results
+from tta.scenarios import Scenario
 from tta.streams import Data, Stream, to_unit
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A method, as "name" or "name:preset", and a seed."""
-
-    method: str
-    seed: int
-
-    @property
-    def needs_source_data(self) -> bool:
-        """Whether the method does."""
-        return method(self.method.partition(":")[0]).requires.source_data
-
-    def adapter(self, model: nn.Module, source_data: Data | None, mirrors: bool) -> Adapter:
-        """A fresh adapter around the model; it is given source data only if it needs them.
-
-        Where a mirrored image is another class, methods that mirror images are told not to.
-        """
-        name, _, preset = self.method.partition(":")
-        data = source_data if self.needs_source_data else None
-        flips = "flip" in (field.name for field in fields(method(name).Config))
-        overrides = {"flip": False} if flips and not mirrors else {}
-        return wrap(model, name, preset=preset or None, seed=self.seed, source_data=data, **overrides)
-
-    def __str__(self) -> str:
-        return f"{self.method.replace(':', '-')}-{self.seed}"
 
 
 class Watch:
     """Sees a benchmark happen; every method may be overridden, none has to be."""
 
-    def begin(self, cells: Sequence[Cell], steps: int) -> None:
-        """Called once: all cells, and the number of batches in all of them."""
+    def begin(self, steps: Mapping[Cell, int]) -> None:
+        """Called once: all cells, and the number of batches in each."""
 
     def step(self, cell: Cell, step: Step) -> None:
-        """Called after every batch."""
+        """Called after every batch; not where other processes run the cells."""
 
     def end(self, cell: Cell, results: Results, *, stored: bool) -> None:
         """Called when a cell is finished; `stored` if it was finished by an earlier run."""
 
     def failed(self, cell: Cell, reason: str) -> None:
-        """Called when the adapter of a cell raised or diverged."""
-
-
-class Store:
-    """Finished cells in a folder, one .json and one .npz each, written atomically.
-
-    Args:
-        out: The folder; made if it is not there. None keeps nothing.
-        fresh: Ignore the cells that are there.
-    """
-
-    def __init__(self, out: Path | None, fresh: bool = False) -> None:
-        self.out, self.fresh = out, fresh
-        if out is not None:
-            self.cells = files.folder(files.folder(out, "the output folder") / "cells", "the folder of cells")
-
-    def load(self, cell: Cell, key: str) -> Results | None:
-        """The results of a finished cell."""
-        if self.out is None or self.fresh or not self._path(cell, key).exists():
-            return None
-        results = Results.from_json(self._path(cell, key))
-        results.records[str(cell)] = load_records(self._path(cell, key).with_suffix(".npz"))
-        return results
-
-    def save(self, cell: Cell, key: str, results: Results) -> None:
-        """Keeps a finished cell; the .json comes last and says that the cell is complete."""
-        if self.out is not None:
-            save_records(self._path(cell, key).with_suffix(".npz"), results.records[str(cell)])
-            results.to_json(self._path(cell, key))
-
-    def publish(self, results: Results) -> None:
-        """Writes results.json and results.csv."""
-        if self.out is not None:
-            results.to_json(self.out / "results.json")
-            results.to_csv(self.out / "results.csv")
-
-    def _path(self, cell: Cell, key: str) -> Path:
-        return self.cells / f"{cell}-{key[:12]}.json"
+        """Called when a cell has ended without results: its adapter refused, raised or diverged."""
 
 
 def benchmark(
@@ -138,45 +69,198 @@ def benchmark(
         watch: Sees the progress.
 
     Returns:
-        The results of all cells. A cell whose adapter raised or diverged has no rows, but an entry with the reason in
-        `provenance["cells"]`; it is tried again by the next run.
+        As `run_cells`.
 
     Raises:
-        TTAError: Unknown names, a method that cannot run on the model, a model that does not fit the data.
+        TTAError: As `run_cells`.
     """
-    watch, store = watch or Watch(), Store(out, fresh)
-    if not methods or not seeds or len({*methods}) < len(methods) or len({*seeds}) < len(seeds):
-        raise TTAError(f"give methods and seeds, each once; got {', '.join(methods)} and {', '.join(map(str, seeds))}")
-    cells = [Cell(name, seed) for seed in seeds for name in methods]
-    first = stream(seeds[0])
-    mirrors = all(getattr(domain.data, "mirrors", True) for domain in first.domains)
-    # refuses before anything runs
-    configs = {cell: cell.adapter(model, source_data, mirrors).config for cell in cells[: len(methods)]}
-    watch.begin(cells, len(cells) * len(first))
-    check_model(model, first)
-    weights = weights_hash(model)
-    parts: list[Results] = []
-    for cell, its_stream in _with_streams(cells, first, stream):
-        config = configs[Cell(cell.method, seeds[0])]
-        told = source_data.fingerprint if source_data is not None and cell.needs_source_data else None
-        key = cell_key(cell, config, definition(its_stream, reset, probe), weights, told, device_of(model))
-        results = store.load(cell, key)
-        stored = results is not None
-        if results is None:
-            try:
-                results = _run(cell, cell.adapter(model, source_data, mirrors), its_stream, reset, probe, watch)
-            except AdapterFailed as failure:
-                watch.failed(cell, str(failure))
-                parts.append(_failure(cell, str(failure)))
-                store.publish(Results.merge(parts))
-                continue
+    cells = grid(methods, [None], seeds)
+    return run_cells(cells, Given(model, stream, probe, source_data), reset=reset, out=out, fresh=fresh, watch=watch)
+
+
+def grid(methods: Sequence[str], scenarios: Sequence[Scenario | None], seeds: Sequence[int]) -> list[Cell]:
+    """All cells, those of one stream after each other.
+
+    Raises:
+        TTAError: Nothing to do, or something twice.
+    """
+    for what, values in (("method", methods), ("scenario", scenarios), ("seed", seeds)):
+        if not values:
+            raise TTAError(f"there is no {what} to run; give methods and seeds")
+        if len({*values}) < len(values):
+            raise TTAError(f"a {what} is given twice in {', '.join(map(str, values))}; give each once")
+    return [Cell(name, seed, scenario) for seed in seeds for scenario in scenarios for name in methods]
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    lab: Lab,
+    *,
+    reset: Reset = "never",
+    refused: Literal["raise", "record"] = "raise",
+    out: Path | None = None,
+    fresh: bool = False,
+    watch: Watch | None = None,
+    workers: int = 1,
+    engine: str = "processes",
+    address: str | None = None,
+) -> Results:
+    """Evaluates cells, those that are not finished yet.
+
+    Args:
+        cells: From `grid`.
+        lab: Gives model, data and streams.
+        reset: Reset policy of the cells without a scenario.
+        refused: What happens if a method cannot run on the model: "raise" before anything runs, or "record" it.
+        out: Folder for results.json, results.csv and the finished cells; None keeps nothing on disk.
+        fresh: Run cells again that are finished in `out`.
+        watch: Sees the progress.
+        workers: Processes, each with one cell at a time; 1 is this one. A stream is never split: that would change the
+            method. More than one need a lab that can be pickled; each has its share of the threads.
+        engine: "processes", or "ray" for the nodes of a Ray cluster.
+        address: Of the Ray cluster; a local one if not given.
+
+    Returns:
+        The results of all cells, in their order, the same for any number of workers but for seconds and memory. A cell
+        whose adapter refused, raised or diverged has no rows, but an entry with the reason in `provenance["cells"]`. It
+        is kept like any other, unless memory was short.
+
+    Raises:
+        TTAError: Unknown names, or a model that does not fit the data.
+        CorruptionError: No such engine, or a worker process died.
+    """
+    engines.check_engine(engine, workers)
+    watch, store, job = watch or Watch(), Store(out, fresh), CellJob(lab, reset, workers)
+    refusals = job.refusals(cells)
+    if refusals and refused == "raise":
+        raise next(iter(refusals.values()))
+    check_model(lab.model, job.stream(cells[0]))
+    keys, steps = job.keys([cell for cell in cells if cell.method not in refusals])
+    watch.begin(steps | {cell: 0 for cell in cells if cell not in steps})
+    parts: dict[Cell, Results] = {}
+
+    def keep(cell: Cell, results: Results, stored: bool) -> None:
         with interrupts_wait():
-            if not stored:
-                store.save(cell, key, results)
-            parts.append(results)
-            store.publish(Results.merge(parts))
-            watch.end(cell, results, stored=stored)
-    return Results.merge(parts)
+            if not stored and cell in keys and not _short_of_memory(results):
+                store.save(cell, keys[cell], results)
+            parts[cell] = results
+            store.publish(Results.merge(parts[cell] for cell in cells if cell in parts))
+            reason = failure(results)
+            if reason is None:
+                watch.end(cell, results, stored=stored)
+            else:
+                watch.failed(cell, reason)
+
+    missing = []
+    for cell in cells:
+        if cell.method in refusals:
+            keep(cell, _failure(cell, str(refusals[cell.method])), False)
+        elif (results := store.load(cell, keys[cell])) is not None:
+            keep(cell, results, True)
+        else:
+            missing.append(cell)
+    job.watch = watch if engine == "processes" and (workers == 1 or len(missing) <= 1) else None
+    for cell, results in engines.run(job, missing, workers, engine, address):
+        keep(cell, results, False)
+    return Results.merge(parts[cell] for cell in cells)
+
+
+@dataclass
+class CellJob:
+    """Runs cells, here or in a worker process."""
+
+    lab: Lab
+    reset: Reset
+    workers: int
+    watch: Watch | None = None
+
+    def __post_init__(self) -> None:
+        self._last: tuple[Any, Stream] | None = None
+
+    def begin(self) -> None:
+        """In a worker process: its share of the machine's threads, unless the environment says how many."""
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.workers))
+
+    def stream(self, cell: Cell) -> Stream:
+        """The stream of a cell; that of the last cell is kept."""
+        which = (cell.scenario, cell.seed)
+        if self._last is None or self._last[0] != which:
+            self._last = None
+            self._last = which, self.lab.stream(cell.scenario or Scenario(), cell.seed)
+        return self._last[1]
+
+    def reset_of(self, cell: Cell) -> Reset:
+        """The reset policy of a cell."""
+        return self.reset if cell.scenario is None else cell.scenario.reset
+
+    def refusals(self, cells: Sequence[Cell]) -> dict[str, TTAError]:
+        """Why methods cannot run on the model, as far as it can be told at once.
+
+        Raises:
+            TTAError: A method that does not exist.
+        """
+        found = {}
+        mirrors = self._mirrors(cells[0])
+        for cell in {cell.method: cell for cell in cells}.values():
+            cell.configuration(mirrors)
+            try:
+                if not cell.needs_source_data:  # else it might work through all of them now, and again for every cell
+                    cell.adapter(self.lab.model, None, mirrors)
+                    continue
+                name = cell.method.partition(":")[0]
+                method(name).requires.check(self.lab.model, name, self.lab.source_data)
+            except TTAError as error:
+                found[cell.method] = error
+        return found
+
+    def keys(self, cells: Sequence[Cell]) -> tuple[dict[Cell, str], dict[Cell, int]]:
+        """Key and number of batches of every cell."""
+        keys, steps = {}, {}
+        weights, device = weights_hash(self.lab.model), device_of(self.lab.model)
+        for cell in cells:
+            stream = self.stream(cell)
+            data = self.lab.source_data if cell.needs_source_data else None
+            protocol = definition(stream, self.reset_of(cell), self.lab.probe)
+            config = cell.configuration(self._mirrors(cell))
+            keys[cell] = cell_key(cell, config, protocol, weights, data.fingerprint if data else None, device)
+            steps[cell] = len(stream)
+        return keys, steps
+
+    def run(self, cell: Cell) -> tuple[Cell, Results]:
+        """Evaluates one cell; what its adapter does wrong is a result too."""
+        lab, stream = self.lab, self.stream(cell)
+
+        def on_step(step: Step) -> None:
+            if self.watch is not None:
+                self.watch.step(cell, step)
+
+        try:
+            adapter = cell.adapter(lab.model, lab.source_data if cell.needs_source_data else None, self._mirrors(cell))
+            results = evaluate(
+                adapter, stream, reset=self.reset_of(cell), probe=lab.probe, on_step=on_step, method=cell.method,
+                name=str(cell), seed=cell.seed,
+            )  # fmt: skip
+        except AdapterFailed as error:
+            return cell, _failure(cell, str(error), isinstance(error.__cause__, MemoryError | torch.OutOfMemoryError))
+        return cell, results
+
+    def _mirrors(self, cell: Cell) -> bool:
+        return all(getattr(domain.data, "mirrors", True) for domain in self.stream(cell).domains)
+
+
+def failure(results: Results) -> str | None:
+    """Why the cell with these results failed; None if it did not."""
+    return next((cell["failed"] for cell in results.provenance["cells"] if "failed" in cell), None)
+
+
+def _failure(cell: Cell, reason: str, short_of_memory: bool = False) -> Results:
+    entry = {"cell": str(cell), "method": cell.method, "seed": cell.seed, "failed": reason}
+    return Results(provenance={"cells": [entry | ({"short_of_memory": True} if short_of_memory else {})]})
+
+
+def _short_of_memory(results: Results) -> bool:
+    return any(cell.get("short_of_memory") for cell in results.provenance["cells"])
 
 
 @contextmanager
@@ -193,69 +277,6 @@ def interrupts_wait() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual or signal.SIG_DFL)
     if caught:
         raise KeyboardInterrupt
-
-
-def _with_streams(
-    cells: Sequence[Cell], first: Stream, stream: Callable[[int], Stream]
-) -> Iterator[tuple[Cell, Stream]]:
-    """Each cell with its seed's stream, which is built once."""
-    current, seed = first, cells[0].seed
-    for cell in cells:
-        if cell.seed != seed:
-            current, seed = stream(cell.seed), cell.seed
-        yield cell, current
-
-
-def _run(cell: Cell, adapter: Adapter, stream: Stream, reset: Reset, probe: Data | None, watch: Watch) -> Results:
-    def on_step(step: Step) -> None:
-        watch.step(cell, step)
-
-    return evaluate(
-        adapter, stream, reset=reset, probe=probe, on_step=on_step, method=cell.method, name=str(cell), seed=cell.seed
-    )
-
-
-def _failure(cell: Cell, reason: str) -> Results:
-    entry = {"cell": str(cell), "method": cell.method, "seed": cell.seed, "failed": reason}
-    return Results(provenance={"cells": [entry]})
-
-
-def cell_key(
-    cell: Cell, config: Any, protocol: dict[str, Any], weights: str, source_data: str | None, device: torch.device
-) -> str:
-    """Hash of everything that determines the numbers of a cell."""
-    return provenance.digest(
-        {
-            "method": cell.method,
-            "seed": cell.seed,
-            "config": provenance.plain(config),
-            "protocol": protocol,
-            "weights": weights,
-            "source_data": source_data,
-            "device": device.type,
-            "frost": frost_source(),
-            "ink": ink_source(),
-            "versions": [tta.__version__, torch.__version__],
-        }
-    )
-
-
-def weights_hash(model: nn.Module) -> str:
-    """SHA-256 of the weights: the model's own `sha256` if it tells one, else that of its state."""
-    told = getattr(model, "sha256", None)
-    if isinstance(told, str):
-        return told
-    content = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, Tensor):
-            content.update(name.encode())
-            content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return content.hexdigest()
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model is; the CPU if it has no tensors."""
-    return next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
 
 
 def check_model(model: nn.Module, stream: Stream) -> None:
@@ -276,7 +297,8 @@ def check_model(model: nn.Module, stream: Stream) -> None:
                     f"the model must return logits of shape (B, K) with K >= 2; for one image of {domain.label} it"
                     f" returned {what}: wrap it in a module that does"
                 )
-            check_labels(domain.data, logits.shape[1])
+            if getattr(domain, "scored", True):
+                check_labels(domain.data, logits.shape[1])
     finally:
         for module, mode in training.items():
             module.training = mode

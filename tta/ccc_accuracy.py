@@ -63,7 +63,7 @@ class Accuracies:
         store_jpeg: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        from tta.bench import weights_hash
+        from tta.cells import weights_hash
 
         if images < 1 or batch_size < 1:
             raise TTAError(f"accuracies need at least one image, not {min(images, batch_size)}")

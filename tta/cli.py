@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from tta.commands import BAD_INPUT, BENCH, INTERRUPTED, OK, Bench, Corruptions, Methods, complain, first_line
+from tta.bench_command import BENCH, Bench
+from tta.commands import BAD_INPUT, INTERRUPTED, OK, Corruptions, Methods, complain, first_line
 from tta.corrupt_command import CORRUPT, Corrupt
 from tta.errors import TTAError, unknown
 

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from tta.commands import OK, File, Folder, Name, Names, Number
+from tta.commands import OK
 from tta.errors import TTAError
+from tta.setup import File, Folder, Name, Names, Number
 
 CORRUPT = """Corrupt images: a contact sheet of one picture, or a data set on disk, laid out like the published ones.
 A set that was interrupted continues with the same command.

@@ -147,6 +147,24 @@ def wrap(
         TTAError: Unknown name, preset or hyper-parameter, or a model on which the method cannot run.
     """
     cls = method(name)
+    inner, around = configuration(name, config, preset=preset, **overrides)
+    adapter = cls(model, inner, seed=seed, source_data=source_data)
+    for each, its_config in zip(name.split("+")[1:], around, strict=True):
+        adapter = wrapper(each)(adapter, model, its_config)
+    return adapter
+
+
+def configuration(
+    name: str, config: Any = None, *, preset: str | None = None, **overrides: Any
+) -> tuple[Any, tuple[Any, ...]]:
+    """The hyper-parameters with which `wrap` makes an adapter: the method's, and those of its wrappers.
+
+    Arguments as in `wrap`.
+
+    Raises:
+        TTAError: Unknown name, preset or hyper-parameter.
+    """
+    cls = method(name)
     if config is None:
         presets = [key for key, value in vars(cls.Config).items() if isinstance(value, classmethod)]
         if preset is not None and preset not in presets:
@@ -154,16 +172,14 @@ def wrap(
         config = getattr(cls.Config, preset)() if preset else cls.Config()
     elif preset is not None:
         raise TTAError("give either a config or a preset, not both")
-    around = [wrapper(each) for each in name.split("+")[1:]]
-    known = [_fields(config), *(_fields(each.Config()) - {"inner"} for each in around)]
+    around = [wrapper(each).Config() for each in name.split("+")[1:]]
+    known = [_fields(config), *(_fields(each) - {"inner"} for each in around)]
     for key in overrides:
         if not any(key in fields for fields in known):
             raise unknown(f"hyper-parameter of {name}", key, sorted(set().union(*known)) or ["none"])
     chosen = [{key: value for key, value in overrides.items() if key in fields} for fields in known]
-    adapter = cls(model, dataclasses.replace(config, **chosen[0]), seed=seed, source_data=source_data)
-    for each, settings in zip(around, chosen[1:], strict=True):
-        adapter = each(adapter, model, each.Config(**settings))
-    return adapter
+    changed = [dataclasses.replace(one, **its) for one, its in zip((config, *around), chosen, strict=True)]
+    return changed[0], tuple(changed[1:])
 
 
 def _fields(config: Any) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from tta.bench import Cell, Watch
+from tta.bench import Watch
+from tta.cells import Cell
 from tta.evaluate import Step
 from tta.results import Results, Row, Spread
 
@@ -125,7 +126,7 @@ class LiveTable(Watch):
         self.results, self.rows = Results(), list[Row]()
         self.failures: dict[Cell, str] = {}
         self.finished, self.reused, self.cells = 0, 0, 0
-        self.steps = self.per_cell = 0
+        self.left: dict[Cell, int] = {}
         self.started = time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
         self.progress = Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
@@ -147,16 +148,17 @@ class LiveTable(Watch):
             self.console.out("\n".join(lines), highlight=False)
             self.console.out(caption(self.results), highlight=False)
 
-    def begin(self, cells: Sequence[Cell], steps: int) -> None:
+    def begin(self, steps: Mapping[Cell, int]) -> None:
         """Sets the length of the progress bar."""
-        self.cells, self.per_cell = len(cells), steps // len(cells)
-        self.progress.update(self.task, total=steps, description="showing the model one image of every domain")
+        self.cells, self.left = len(steps), dict(steps)
+        self.progress.update(self.task, total=sum(steps.values()))
 
     def step(self, cell: Cell, step: Step) -> None:
         """Moves the bar, and fills in a domain when it ends."""
         self.rows += step.rows
         name = f"{cell.method} (seed {cell.seed}), batch {step.step} of {step.steps}"
         self.progress.update(self.task, advance=1, description=name)
+        self.left[cell] -= 1
 
     def end(self, cell: Cell, results: Results, *, stored: bool) -> None:
         """Puts the cell's results in place of its partial rows."""
@@ -164,8 +166,7 @@ class LiveTable(Watch):
         self.results = Results.merge([self.results, results])
         self.finished += 1
         self.reused += stored
-        if stored:
-            self.progress.update(self.task, advance=self.per_cell)
+        self.progress.update(self.task, advance=self.left.pop(cell))
         if not self.console.is_terminal:
             summary = results.summary()[0]
             what = "kept from an earlier run" if stored else f"{summary.whole['seconds_total'].mean:.0f} s"
@@ -177,6 +178,7 @@ class LiveTable(Watch):
         """Remembers the reason."""
         self.rows = []
         self.failures[cell] = reason
+        self.progress.update(self.task, advance=self.left.pop(cell))
 
     def table(self, results: Results) -> Table:
         """The table that fits the console."""
