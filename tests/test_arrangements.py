@@ -171,3 +171,10 @@ def test_texts_that_are_no_arrangement(text, message):
 
 def test_every_arrangement_is_tested_here():
     assert {text.partition(":")[0] for text in [*EVERY_IMAGE_ONCE, "long_tailed:10"]} == set(ARRANGEMENTS)
+
+
+def test_label_maps_can_be_shuffled_but_have_no_class():
+    maps = torch.zeros(6, 4, 4, dtype=torch.int64)
+    assert sorted(arrange("shuffled", maps).tolist()) == list(range(6))
+    with pytest.raises(TTAError, match="label maps have none; choose shuffled or stored"):
+        arrange("sorted", maps)

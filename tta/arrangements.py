@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from corruptions.randomness import Keyed, image_keys
+from tta.errors import TTAError
 from tta.numbered import Number, read, write
 
 #: As many slots as a Dirichlet arrangement has at most.
@@ -210,6 +211,11 @@ class Arrangement:
     def __str__(self) -> str:
         return write(self.name, self.number)
 
+    @property
+    def by_class(self) -> bool:
+        """Whether the sequence depends on the labels."""
+        return self.name not in ("shuffled", "stored")
+
     def sequence(self, labels: Tensor, chance: Chance) -> Tensor:
         """The positions of a visit's images, one after another.
 
@@ -219,6 +225,13 @@ class Arrangement:
 
         Returns:
             int64, shape (m,): a permutation of 0 ... n - 1, or a part of one if it is long-tailed.
+
+        Raises:
+            TTAError: The labels are maps, and the arrangement goes by the class of an image.
         """
+        if labels.ndim > 1 and self.by_class:
+            raise TTAError(
+                f"{self} arranges images by their class, and label maps have none; choose shuffled or stored"
+            )
         numbers = () if self.number is None else (self.number,)
         return ARRANGEMENTS[self.name](labels, chance, *numbers)

@@ -60,8 +60,9 @@ class Arranger:
         parts = Arranger(self.seed, self.arrangement if is_stored else Arrangement("shuffled"))
         visits = [parts.visit(domains, number) for number in range(len(domains))]
         domain, index = (torch.cat([getattr(visit, name) for visit in visits]) for name in ("domain", "index"))
-        labels = torch.cat([domains[number].data.labels[visit.index] for number, visit in enumerate(visits)])
-        whole = Arrangement("shuffled") if is_stored else self.arrangement
+        whole, labels = Arrangement("shuffled") if is_stored else self.arrangement, index
+        if whole.by_class:
+            labels = torch.cat([domains[number].data.labels[visit.index] for number, visit in enumerate(visits)])
         chance = Chance(self.seed, "mixed")
         sequence = whole.sequence(labels, chance)
         return self.join(Visit(domain[sequence], index[sequence]), chance, domains)
