@@ -55,10 +55,10 @@ def stream_values(records: Arrays) -> dict[str, float]:
     if len(label) == 0:
         return {}
     wrong = mistakes(records)
-    low, high = bootstrap(100 * wrong, strata(records))
+    low, high = bootstrap(100 * wrong, records["index"])
     worst, window = worst_class(wrong, label), worst_window(wrong)
     return {
-        "error": float(100 * wrong.mean()),
+        "error": float(100 * wrong.sum() / len(wrong)),
         "error_low": low,
         "error_high": high,
         "error_balanced": balanced_error(wrong, label),
@@ -77,12 +77,6 @@ def stream_values(records: Arrays) -> dict[str, float]:
 def mistakes(records: Arrays) -> np.ndarray:
     """Whether each answer is wrong, shape (images,)."""
     return records["prediction"] != records["label"]
-
-
-def strata(records: Arrays) -> np.ndarray:
-    """Number of each image's visit and domain, counted together from 0, shape (images,)."""
-    place = records["position"].astype(np.int64) * (int(records["domain"].max(initial=0)) + 1) + records["domain"]
-    return np.unique(place, return_inverse=True)[1]
 
 
 def calibration_error(confidence: np.ndarray, wrong: np.ndarray) -> float:
