@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Three batches of 64 per domain: `tta bench` alone stays under two minutes on two cores.
 DIGITS_LIMIT = 192
+#: Corrupted images are kept for the next method if those of a stream take no more bytes than this.
+KEPT_BYTES = 2**28
 #: As many training images as a method that needs some is given at most.
 SOURCE_IMAGES = 2000
 
@@ -104,6 +107,7 @@ class SetupLab:
 
     def __init__(self, setup: Setup, ccc: CCC | None = None) -> None:
         self.setup, self.ccc = setup, ccc
+        self._kept: tuple[int, dict[tuple[str, float], ImageData]] = (0, {})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.setup, self.ccc)
@@ -177,25 +181,36 @@ class SetupLab:
 
     def _domains(self, order: str, seed: int) -> list[Domain]:
         import corruptions
-        from tta.datasets import Corrupted, stored_corruption
+        from tta.data.kept import Kept
         from tta.streams import Domain
 
+        names = self.setup.domains or corruptions.COMMON
+        shifts = [(name, severity) for name in names for severity in self.setup.severities(order)]
+        size = len(self.probe) * math.prod(self.probe.shape or ())
+        if size * len(shifts) > KEPT_BYTES:
+            return [Domain(name, severity, self._shifted(name, severity, seed)) for name, severity in shifts]
+        # The same images for every scenario of a seed, computed once.
+        if self._kept[0] != seed:
+            self._kept = seed, {}
+        kept = self._kept[1]
+        for shift in shifts:
+            if shift not in kept:
+                kept[shift] = Kept(self._shifted(*shift, seed))
+        return [Domain(name, severity, kept[name, severity]) for name, severity in shifts]
+
+    def _shifted(self, name: str, severity: float, seed: int) -> ImageData:
+        """The data under one corruption, computed or as they are stored."""
+        from tta.datasets import Corrupted, stored_corruption
+
         setup, data = self.setup, self.probe
+        if setup.stored is None:
+            return Corrupted(data, name, severity, seed, device=self.device)
+        if severity % 1:
+            raise TTAError(f"stored corruptions have the severities 1 to 5, not {severity:g}")
         channels, _, size = data.shape or (None, None, None)
-        domains = []
-        for name in setup.domains or corruptions.COMMON:
-            for severity in setup.severities(order):
-                images: ImageData
-                if setup.stored is None:
-                    images = Corrupted(data, name, severity, seed, device=self.device)
-                else:
-                    if severity % 1:
-                        raise TTAError(f"stored corruptions have the severities 1 to 5, not {severity:g}")
-                    images = stored_corruption(
-                        setup.stored, name, int(severity), like=data, limit=setup.limit, size=size, channels=channels
-                    )
-                domains.append(Domain(name, severity, images))
-        return domains
+        return stored_corruption(
+            setup.stored, name, int(severity), like=data, limit=setup.limit, size=size, channels=channels
+        )
 
     def _ccc_stream(self, scenario: Scenario, seed: int) -> Stream:
         """The stream of the order ccc; what it needs to know of the source model is measured once and kept."""
