@@ -1,11 +1,15 @@
 """Images in class folders."""
 
+import threading
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from trees import noise, same, write_images
 
+from tta.data import image_files
 from tta.data.folders import FolderImages
 from tta.data.resize import crop
 from tta.datasets import load_data
@@ -106,3 +110,41 @@ def test_empty_folders_are_refused(tmp_path):
         load_data("flat", tmp_path)
     with pytest.raises(TTAError, match="is not there"):
         FolderImages("x", tmp_path / "nowhere")
+
+
+def test_no_decoded_image_is_kept(tmp_path, rng):
+    write_images(tmp_path / "set", "ab", 30, rng, side=128)  # 2.9 MB decoded
+    data = load_data("set", tmp_path)
+    data.images(slice(4))  # what is imported and cached once
+    tracemalloc.start()
+    for start in range(0, 60, 4):
+        data.images(slice(start, start + 4))
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2e5
+    assert peak < 1.5e6
+
+
+def test_a_list_of_files_takes_few_bytes(tmp_path, rng):
+    write_images(tmp_path / "set", "ab", 50, rng, side=2)
+    data = load_data("set", tmp_path)
+    assert data.names.nbytes + data.labels.nbytes + data.keys.nbytes < 100 * len(data)
+    assert data.path(50) == tmp_path / "set" / "b" / "0.png"
+
+
+def test_images_are_decoded_by_a_bounded_number_of_threads(tmp_path, rng, monkeypatch):
+    write_images(tmp_path / "set", "ab", 20, rng)
+    data = load_data("set", tmp_path)
+    expected = data.images(slice(None))
+    seen = set()
+
+    def watched(file, size):
+        seen.add(threading.get_ident())
+        return decode(file, size)
+
+    decode = image_files.decode
+    monkeypatch.setattr(image_files, "decode", watched)
+    monkeypatch.setattr(image_files, "WORKERS", 3)
+    assert torch.equal(data.images(slice(None)), expected)
+    assert threading.get_ident() not in seen
+    assert len(seen) <= 3

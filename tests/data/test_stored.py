@@ -5,7 +5,7 @@ import pytest
 import torch
 from trees import noise, same, write_images
 
-from tta.data.imagenet import wnids
+from tta.data.imagenet import IMAGENET_A, wnids
 from tta.datasets import load_data, stored_corruption, stored_names
 from tta.errors import TTAError
 
@@ -70,3 +70,31 @@ def test_imagenet_c_folders(tmp_path, rng, archive):
     write_images(tmp_path / "imagenet" / "val", sorted(names), 2, rng)
     like = load_data("imagenet", tmp_path)
     assert stored_corruption(root, "fog", 3, like=like).labels.tolist() == [3, 3, 7, 7]
+
+
+def test_imagenet_c_bar_folders(tmp_path, rng):
+    root = tmp_path / "cbar_download"
+    for severity in range(1, 6):
+        write_images(root / "caustic_refraction" / str(severity), [wnids()[2]], 1, rng)
+    write_images(tmp_path / "imagenet" / "val", [wnids()[2]], 1, rng)
+    assert stored_names(root) == ["caustic_refraction"]
+    data = stored_corruption(root, "caustic_refraction", 4, like=load_data("imagenet", tmp_path))
+    assert (data.labels.tolist(), len(data.classes)) == ([2], 1000)
+
+
+def test_stored_images_are_described_as_the_clean_ones(tmp_path, rng):
+    digits = load_data("digits", limit=6)
+    root = tmp_path / "stored"
+    write_cifar_c(root, rng)
+    np.save(root / "labels.npy", np.tile(digits.labels.numpy(), 5))
+    data = stored_corruption(root, "fog", 2, like=digits)
+    assert (data.classes, data.mirrors) == (digits.classes, False)
+
+
+def test_stored_folders_of_a_subset_of_imagenet(tmp_path, rng):
+    names = [wnids()[i] for i in IMAGENET_A[:2]]
+    write_images(tmp_path / "imagenet-a", names, 1, rng)
+    write_images(tmp_path / "stored" / "fog" / "1", names, 1, rng)
+    data = stored_corruption(tmp_path / "stored", "fog", 1, like=load_data("imagenet-a", tmp_path))
+    assert data.class_indices == IMAGENET_A
+    assert data.labels.tolist() == [0, 1]

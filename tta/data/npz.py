@@ -53,12 +53,13 @@ class NpzImages:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def rows(self, start: int = 0, stop: int | None = None, memory: int = IN_MEMORY) -> np.ndarray:
-        """The images from `start` to before `stop`: a memory map, or an array of at most `memory` bytes.
+    def rows(self, start: int = 0, stop: int | None = None, memory: int | None = None) -> np.ndarray:
+        """The images from `start` to before `stop`: a memory map, or an array of at most `memory` bytes (256 MiB).
 
         Raises:
             TTAError: A damaged file, or no room to unpack a large one.
         """
+        memory = IN_MEMORY if memory is None else memory
         size = math.prod(self.shape[1:])
         shape = (min(len(self), len(self) if stop is None else stop) - start, *self.shape[1:])
         with readable(self.path):
