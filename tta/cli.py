@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import tyro
 
 from tta.bench_command import BENCH, Bench
+from tta.check_command import CHECK, Check
 from tta.commands import BAD_INPUT, INTERRUPTED, OK, Corruptions, Methods, complain, first_line
 from tta.corrupt_command import CORRUPT, Corrupt
 from tta.errors import TTAError, unknown
@@ -24,7 +25,8 @@ DESCRIPTION = """Test-time adaptation: models that learn from the images they me
 examples:
   tta bench             five methods on the embedded digits under 15 corruptions
   tta bench --help      the options, and examples with other data and models
-  tta methods           the methods, what they update, need and cost"""
+  tta methods           the methods, what they update, need and cost
+  tta check FILE.py:CLASS  whether a method of yours keeps what all methods promise"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process if not given.
 
     Returns:
-        Exit code: 0; 2 for input that cannot be used, said in one line on stderr; 130 after Ctrl-C.
+        Exit code: 0; 1 if `tta check` found a broken promise; 2 for input that cannot be used, said in one line on
+        stderr; 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():
@@ -80,9 +83,10 @@ def parse(argv: list[str]) -> Any:
         Annotated[Bench, sub("bench", description=BENCH if argv[0] == "bench" else BENCH.partition("\n\n")[0])]
         | Annotated[Methods, sub("methods")]
         | Annotated[Corruptions, sub("corruptions")]
+        | Annotated[Check, sub("check", description=CHECK if argv[0] == "check" else first_line(Check))]
         | Annotated[Corrupt, sub("corrupt", description=CORRUPT if argv[0] == "corrupt" else first_line(Corrupt))]
     )
-    names = ("bench", "methods", "corruptions", "corrupt")
+    names = ("bench", "methods", "corruptions", "corrupt", "check")
     if not argv[0].startswith("-") and argv[0] not in names:
         raise unknown("command", argv[0], names)
     complaint = io.StringIO()
