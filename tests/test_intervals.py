@@ -61,8 +61,18 @@ def test_the_order_of_the_answers_does_not_matter(answers, random):
     np.testing.assert_allclose(first, second, atol=1e-9)
 
 
+def test_counting_is_drawing(monkeypatch):
+    wrong = np.arange(300) % 3 == 0
+    counted = resampled_means(wrong, np.arange(300), resamples=4000)
+    monkeypatch.setattr("tta.intervals.FEW", 0)
+    drawn = resampled_means(wrong, np.arange(300), resamples=4000)
+    assert counted.std() == pytest.approx(drawn.std(), rel=0.05)
+    assert np.quantile(counted, [0.1, 0.5, 0.9]) == pytest.approx(np.quantile(drawn, [0.1, 0.5, 0.9]), abs=0.005)
+
+
 def test_drawing_in_parts_is_drawing(monkeypatch):
     values = np.random.default_rng(0).normal(size=50)
+    monkeypatch.setattr("tta.intervals.FEW", 0)
     whole = resampled_means(values, np.arange(50), resamples=30)
     monkeypatch.setattr("tta.intervals.CHUNK", 200)
     np.testing.assert_allclose(resampled_means(values, np.arange(50), resamples=30), whole)

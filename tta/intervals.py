@@ -18,8 +18,8 @@ import numpy as np
 
 #: Resamples, and the share of them between the ends of an interval.
 RESAMPLES, LEVEL = 2000, 0.95
-#: Numbers drawn at a time.
-CHUNK = 2**22
+#: Numbers drawn at a time; as many distinct images are counted instead of drawn.
+CHUNK, FEW = 2**22, 512
 
 
 class Interval(NamedTuple):
@@ -63,11 +63,21 @@ def resampled_means(
     sums, sizes = np.bincount(unit, weights * values), np.bincount(unit, weights)
     totals = np.zeros((2, resamples))
     for group in np.split(np.arange(len(units)), np.flatnonzero(np.diff(units // (int(image.max()) + 1))) + 1):
-        step = max(1, CHUNK // len(group))
-        for first in range(0, resamples, step):
-            drawn = group[random.integers(len(group), size=(min(step, resamples - first), len(group)))]
-            totals[:, first : first + step] += sums[drawn].sum(1), sizes[drawn].sum(1)
+        totals += _totals(np.stack([sums[group], sizes[group]]), resamples, random)
     return totals[0] / totals[1]
+
+
+def _totals(columns: np.ndarray, resamples: int, random: np.random.Generator) -> np.ndarray:
+    """Sums over as many columns drawn with replacement as there are, (k, n) to (k, resamples)."""
+    n = columns.shape[1]
+    distinct, counts = np.unique(columns, axis=1, return_counts=True)
+    if len(counts) <= FEW:  # how often each comes back is multinomial: no need to draw single ones
+        return distinct @ random.multinomial(n, counts / n, size=resamples).T
+    totals, step = np.empty((len(columns), resamples)), max(1, CHUNK // n)
+    for first in range(0, resamples, step):
+        drawn = random.integers(n, size=(min(step, resamples - first), n))
+        totals[:, first : first + step] = [column[drawn].sum(1) for column in columns]
+    return totals
 
 
 def percentiles(samples: np.ndarray, level: float = LEVEL) -> Interval:
