@@ -18,6 +18,7 @@ from tta.bench_command import BENCH, Bench
 from tta.commands import BAD_INPUT, INTERRUPTED, OK, Corruptions, Methods, complain, first_line
 from tta.corrupt_command import CORRUPT, Corrupt
 from tta.errors import TTAError, unknown
+from tta.stress_command import STRESS, Stress
 
 DESCRIPTION = """Test-time adaptation: models that learn from the images they meet, benchmarked.
 
@@ -78,11 +79,12 @@ def parse(argv: list[str]) -> Any:
     sub = tyro.conf.subcommand
     commands: Any = (
         Annotated[Bench, sub("bench", description=BENCH if argv[0] == "bench" else BENCH.partition("\n\n")[0])]
+        | Annotated[Stress, sub("stress", description=STRESS if argv[0] == "stress" else first_line(Stress))]
         | Annotated[Methods, sub("methods")]
         | Annotated[Corruptions, sub("corruptions")]
         | Annotated[Corrupt, sub("corrupt", description=CORRUPT if argv[0] == "corrupt" else first_line(Corrupt))]
     )
-    names = ("bench", "methods", "corruptions", "corrupt")
+    names = ("bench", "stress", "methods", "corruptions", "corrupt")
     if not argv[0].startswith("-") and argv[0] not in names:
         raise unknown("command", argv[0], names)
     complaint = io.StringIO()
