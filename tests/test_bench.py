@@ -239,7 +239,7 @@ def test_table_and_caption_say_what_was_measured():
         f"{first.domains['d1']:.1f}",
         f"{first.mean.mean:.1f} ±{first.mean.std:.1f}",
     ]
-    assert cells[4] == "+0.0 ±0.0"
+    assert cells[4] == f"{first.mean.highest:.1f}"
     assert cells[-1] == "1.0"
     told = caption(results)
     for part in ("Error in %", "severity 5", "n = 7-10 images", "continual", "batch size 4", "reset: never", "2 seeds"):
@@ -251,14 +251,13 @@ def test_headings_are_short_and_distinct():
     assert abbreviate(names) == ["gaus.n", "gaus.b", "fog", "jpeg"]
 
 
-def test_live_table_on_a_terminal_drops_domains_that_do_not_fit():
-    for width, shown in ((120, True), (30, False)):
-        console = Console(file=io.StringIO(), width=width, force_terminal=True)
-        with LiveTable(console, console) as watch:
-            benchmark(["source"], stream, network(), watch=watch)
-        assert (" d0" in console.file.getvalue()) == shown
-        assert "source" in console.file.getvalue()
-        assert watch.finished == watch.cells == 1
+def test_live_table_on_a_terminal():
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with LiveTable(console, console) as watch:
+        benchmark(["source"], stream, network(), watch=watch)
+    assert "d0" in console.file.getvalue()
+    assert "source" in console.file.getvalue()
+    assert watch.finished == watch.cells == 1
 
 
 def test_methods_that_mirror_images_are_told_where_they_must_not():

@@ -1,9 +1,12 @@
 """Metrics: known answers, torchmetrics as the reference, sums that add up."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from tta.errors import TTAError
@@ -72,6 +75,31 @@ def test_batches_groups_and_merged_parts_add_up(metric):
         assert whole.compute()[g].item() == pytest.approx(value(metric, logits[group == g], y[group == g]))
     assert whole.compute()[3].isnan()
     assert whole.n.tolist() == [167, 167, 166, 0]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_images_without_a_label_count_nowhere(metric):
+    logits, y = sample()
+    one = metric(2)
+    one.update(torch.cat([logits, 1e4 * logits]), torch.cat([y, torch.full_like(y, -1)]), torch.arange(1000) % 2)
+    assert one.n.tolist() == [250, 250]
+    for g in range(2):
+        assert one.compute()[g].item() == pytest.approx(value(metric, logits[g::2], y[g::2]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data(), st.integers(1, 40), st.sampled_from(METRICS))
+def test_order_and_parts_do_not_matter(data, n, metric):
+    logits, y = sample(n, seed=n)
+    order = torch.tensor(data.draw(st.permutations(range(n))))
+    cuts = sorted({0, n, *data.draw(st.lists(st.integers(0, n), max_size=4))})
+    parts = []
+    for start, stop in pairwise(cuts):
+        parts.append(metric())
+        parts[-1].update(logits[order[start:stop]], y[order[start:stop]])
+    for part in parts[1:]:
+        parts[0].merge(part)
+    assert parts[0].compute().item() == pytest.approx(value(metric, logits, y), abs=1e-5)
 
 
 def test_merging_what_does_not_belong_together_is_refused():

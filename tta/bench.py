@@ -21,7 +21,7 @@ from tta.errors import TTAError
 from tta.evaluate import AdapterFailed, Reset, Step, check_labels, definition, evaluate
 from tta.harm import add_harm
 from tta.lab import Given, Lab
-from tta.registry import method
+from tta.registry import method, split_preset
 from tta.results import Results
 from tta.scenarios import Scenario
 from tta.streams import Data, Stream, to_unit
@@ -223,7 +223,7 @@ class CellJob:
                 if not cell.needs_source_data:  # else it might work through all of them now, and again for every cell
                     cell.adapter(self.lab.model, None, mirrors)
                     continue
-                name = cell.method.partition(":")[0]
+                name = split_preset(cell.method)[0]
                 method(name).requires.check(self.lab.model, name, self.lab.source_data)
             except TTAError as error:
                 found[cell.method] = error

@@ -101,13 +101,13 @@ class Bench(Setup):
         """What can be told before anything is loaded."""
         from corruptions.engines import check_engine
         from tta.files import folder
-        from tta.registry import method
+        from tta.registry import method, split_preset
 
         self.check_setup()
         self._scenario()
         self.severities(self.order)
         for name in self.methods:
-            method(name.partition(":")[0])
+            method(split_preset(name)[0])
         check_engine(self.engine, self.workers)
         if self.out is not None:
             folder(self.out, "the output folder")

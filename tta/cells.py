@@ -19,8 +19,9 @@ import tta
 from corruptions import frost_source, ink_source
 from tta import files, provenance
 from tta.adapter import Adapter
+from tta.plugins import source_hash
 from tta.records import load_records, save_records
-from tta.registry import configuration, method, wrap
+from tta.registry import configuration, method, split_preset, wrap
 from tta.results import Results
 from tta.scenarios import Scenario
 from tta.streams import Data
@@ -37,7 +38,7 @@ class Cell:
     @property
     def needs_source_data(self) -> bool:
         """Whether the method does."""
-        return method(self._split()[0]).requires.source_data
+        return method(split_preset(self.method)[0]).requires.source_data
 
     def configuration(self, mirrors: bool) -> tuple[Any, tuple[Any, ...]]:
         """The hyper-parameters of the method and of its wrappers.
@@ -45,7 +46,7 @@ class Cell:
         Raises:
             TTAError: There is no such method or preset.
         """
-        name, preset = self._split()
+        name, preset = split_preset(self.method)
         return configuration(name, preset=preset, **self._overrides(mirrors))
 
     def adapter(self, model: nn.Module, source_data: Data | None, mirrors: bool) -> Adapter:
@@ -53,16 +54,12 @@ class Cell:
 
         Where a mirrored image is another class, methods that mirror images are told not to.
         """
-        name, preset = self._split()
+        name, preset = split_preset(self.method)
         data = source_data if self.needs_source_data else None
         return wrap(model, name, preset=preset, seed=self.seed, source_data=data, **self._overrides(mirrors))
 
-    def _split(self) -> tuple[str, str | None]:
-        name, _, preset = self.method.partition(":")
-        return name, preset or None
-
     def _overrides(self, mirrors: bool) -> dict[str, Any]:
-        flips = "flip" in (field.name for field in fields(method(self._split()[0]).Config))
+        flips = "flip" in (field.name for field in fields(method(split_preset(self.method)[0]).Config))
         return {"flip": False} if flips and not mirrors else {}
 
     def __str__(self) -> str:
@@ -120,6 +117,7 @@ def cell_key(
     device: torch.device,
 ) -> str:
     """Hash of everything that determines the numbers of a cell."""
+    code = source_hash(method(split_preset(cell.method)[0]))
     return provenance.digest(
         {
             "method": cell.method,
@@ -132,6 +130,7 @@ def cell_key(
             "frost": frost_source(),
             "ink": ink_source(),
             "versions": [tta.__version__, torch.__version__],
+            **({"code": code} if code else {}),
         }
     )
 

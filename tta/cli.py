@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import io
+import operator
 import os
 import re
 import sys
@@ -15,17 +17,30 @@ from typing import Annotated, Any
 import tyro
 
 from tta.bench_command import BENCH, Bench
+from tta.check_command import CHECK, Check
 from tta.commands import BAD_INPUT, INTERRUPTED, OK, Corruptions, Methods, complain, first_line
+from tta.compare_command import COMPARE, Compare
 from tta.corrupt_command import CORRUPT, Corrupt
 from tta.errors import TTAError, unknown
 from tta.stress_command import STRESS, Stress
 
+#: Every command with its help, of which the first paragraph stands in the list of commands.
+COMMANDS: dict[str, tuple[type, str]] = {
+    "bench": (Bench, BENCH),
+    "stress": (Stress, STRESS),
+    "compare": (Compare, COMPARE),
+    "methods": (Methods, first_line(Methods)),
+    "check": (Check, CHECK),
+    "corruptions": (Corruptions, first_line(Corruptions)),
+    "corrupt": (Corrupt, CORRUPT),
+}
 DESCRIPTION = """Test-time adaptation: models that learn from the images they meet, benchmarked.
 
 examples:
   tta bench             five methods on the embedded digits under 15 corruptions
   tta bench --help      the options, and examples with other data and models
-  tta methods           the methods, what they update, need and cost"""
+  tta methods           the methods, what they update, need and cost
+  tta check FILE.py:CLASS  whether a method of yours keeps what all methods promise"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process if not given.
 
     Returns:
-        Exit code: 0; 2 for input that cannot be used, said in one line on stderr; 130 after Ctrl-C.
+        Exit code: 0; 1 if `tta check` found a broken promise; 2 for input that cannot be used, said in one line on
+        stderr; 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():
@@ -76,17 +92,13 @@ def parse(argv: list[str]) -> Any:
     Raises:
         TTAError: They describe none.
     """
-    sub = tyro.conf.subcommand
-    commands: Any = (
-        Annotated[Bench, sub("bench", description=BENCH if argv[0] == "bench" else BENCH.partition("\n\n")[0])]
-        | Annotated[Stress, sub("stress", description=STRESS if argv[0] == "stress" else first_line(Stress))]
-        | Annotated[Methods, sub("methods")]
-        | Annotated[Corruptions, sub("corruptions")]
-        | Annotated[Corrupt, sub("corrupt", description=CORRUPT if argv[0] == "corrupt" else first_line(Corrupt))]
-    )
-    names = ("bench", "stress", "methods", "corruptions", "corrupt")
-    if not argv[0].startswith("-") and argv[0] not in names:
-        raise unknown("command", argv[0], names)
+    choices = [
+        Annotated[command, tyro.conf.subcommand(name, description=text if argv[0] == name else first_line(command))]
+        for name, (command, text) in COMMANDS.items()
+    ]
+    commands: Any = functools.reduce(operator.or_, choices)
+    if not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise unknown("command", argv[0], COMMANDS)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):

@@ -30,7 +30,11 @@ class Methods:
 
         rows = [("method", "cost", "updates", "needs", "")]
         for name in list_methods():
-            cls = method(name)
+            try:
+                cls = method(name)
+            except TTAError as broken:  # an installed package; the others are listed all the same
+                complain(str(broken))
+                continue
             rows.append((name, cls.cost, cls.updates, str(cls.requires), first_line(cls)))
         for name in list_wrappers():  # around any method: "tent+recurring"
             cls = wrapper(name)

@@ -14,7 +14,7 @@ import torch
 from corruptions.writing import Plan, Watch, Written, read_record, write
 from corruptions.writing.pictures import PUBLISHED_QUALITY
 from corruptions.writing.record import RECORD
-from tta.data.folders import FolderImages, decode, in_threads
+from tta.data.image_files import FileImages, decode, in_threads
 from tta.data.imagenet import descriptions, wnids
 from tta.data.images import Subset
 from tta.errors import TTAError
@@ -69,15 +69,15 @@ def write_set(
 def prepare(data: ImageData, out: Path) -> Prepared:
     """Looks for files that cannot be decoded, before hours are spent; a set that is continued remembers them."""
     whole, index = (data.data, data.index) if isinstance(data, Subset) else (data, torch.arange(len(data)))
-    if not isinstance(whole, FolderImages):
+    if not isinstance(whole, FileImages):
         return Prepared(data, class_paths(data), ())
-    names = [file.relative_to(whole.root) for file in whole.files]
+    names = [whole.path(i).relative_to(whole.root) for i in range(len(whole))]
     headers = [file.relative_to(whole.root).as_posix() for file in whole.unreadable]
     if (out / RECORD).is_file():
         known = set(read_record(out).get("unreadable", ()))
         good = [i for i in index.tolist() if names[i].as_posix() not in known]
     else:
-        broken = in_threads(lambda i: isinstance(decode(whole.files[i], whole.size), str), index.tolist())
+        broken = in_threads(lambda i: isinstance(decode(whole.path(i), whole.size), str), index.tolist())
         good = [i for i, bad in zip(index.tolist(), broken, strict=True) if not bad]
     if not good:
         raise TTAError(f"{data.note}: none of the images can be decoded")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
+from tta import plugins
 from tta.adapter import Adapter
 from tta.errors import TTAError, unknown
 
@@ -64,9 +65,17 @@ A = TypeVar("A", bound=type[Adapter])
 
 
 def register(name: str) -> Callable[[A], A]:
-    """Registers an `Adapter` subclass under a name, so that `wrap`, the command line and the contract tests know it."""
+    """Registers an `Adapter` subclass under a name, so that `wrap`, the command line and the contract tests know it.
+
+    Args:
+        name: Letters, digits, and any of "_", "-" and "."; not that of a built-in method.
+    """
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise TTAError(f"a method's name consists of letters, digits, _, - and ., got {name!r}")
 
     def decorate(cls: A) -> A:
+        if _BUILT_IN.get(name, cls.__module__) != cls.__module__:
+            raise TTAError(f"there is a built-in method {name!r}: register {cls.__name__} under another name")
         cls.name = name
         _registered[name] = cls
         return cls
@@ -76,9 +85,7 @@ def register(name: str) -> Callable[[A], A]:
 
 def list_methods() -> list[str]:
     """Names of all methods: built in, from installed packages (entry-point group `tta.adapters`), and registered."""
-    return list(
-        dict.fromkeys((*_BUILT_IN, *(entry.name for entry in entry_points(group="tta.adapters")), *_registered))
-    )
+    return list(dict.fromkeys((*_BUILT_IN, *plugins.installed_names(), *_registered)))
 
 
 def list_wrappers() -> list[str]:
@@ -101,21 +108,40 @@ def wrapper(name: str) -> type[Wrapper]:
 def method(name: str) -> type[Adapter]:
     """The class of a method; of a wrapped one, such as "tent+recurring", that of the method inside.
 
+    Args:
+        name: One of `list_methods()`, FILE.py:CLASS, or MODULE:CLASS of something installed.
+
     Raises:
-        TTAError: There is no method, or no wrapper, of that name; the message suggests the nearest.
+        TTAError: There is no method, or no wrapper, of that name (the message suggests the nearest), or its code cannot
+            be imported.
     """
     name, *wrappers = name.split("+")
     for each in wrappers:
         wrapper(each)
+    if ":" in name:
+        known, _, preset = name.partition(":")
+        if known in list_methods():
+            raise TTAError(f"{name!r} is a method with a preset; expected the method alone: {known}, preset={preset!r}")
+        return plugins.named(name)
     if name not in _registered:
         if name in _BUILT_IN:
             import_module(_BUILT_IN[name])
+        elif name in plugins.installed_names():
+            register(name)(plugins.installed(name))
         else:
-            found = entry_points(group="tta.adapters", name=name)
-            if not found:
-                raise unknown("method", name, list_methods())
-            register(name)(next(iter(found)).load())
+            raise unknown("method", name, list_methods())
     return _registered[name]
+
+
+def split_preset(name: str) -> tuple[str, str | None]:
+    """The method and the preset of a name as the command line takes it.
+
+    >>> split_preset("cotta:imagenet"), split_preset("mine.py:Mine"), split_preset("mine.py:Mine:fast")
+    (('cotta', 'imagenet'), ('mine.py:Mine', None), ('mine.py:Mine', 'fast'))
+    """
+    match = re.fullmatch(r"((?:.+\.py:)?[^:]*)(?::(.*))?", name, re.DOTALL)
+    assert match is not None, "matches everything"
+    return match[1], match[2] or None
 
 
 def wrap(

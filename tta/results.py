@@ -37,7 +37,8 @@ class Row(NamedTuple):
         domain: Name of the domain; "all" for a value of the whole stream.
         severity: Of the domain; None for the whole stream.
         n: Images the value is computed from.
-        metric: Name: error and ece in %, nll in nats, forgetting in points, forwards and backwards per image ...
+        metric: Name: error, ece and aurc in %, nll in nats, forgetting and harm in points, forwards and backwards per
+            image ... (`tta.metrics`, `tta.record_metrics`, `tta.harm`, `tta.cost`).
         value: The value.
     """
 
@@ -99,8 +100,7 @@ class Results:
     Attributes:
         rows: The table.
         provenance: `protocols` by hash, `environments` by hash, and the `cells` that refer to them.
-        records: Per cell ("tent-0"), arrays of prediction, confidence, label, index, domain, position, shape (images,).
-            Not part of the JSON.
+        records: Per cell ("tent-0"), an array per field of `tta.records`, shape (images,). Not part of the JSON.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -138,7 +138,7 @@ class Results:
     def compare(self, other: Results, metric: str = "error") -> list[Difference]:
         """This result's values beside another's, method by method and domain by domain, where both have them.
 
-        Averages, not a test: the images may differ. Whether they do, `same_protocol` says.
+        Averages, whatever the images were. `tta.compare.compare` pairs the images and gives intervals.
 
         Args:
             other: The second result; a positive difference means that its values are higher.
@@ -197,6 +197,19 @@ class Results:
         table.writerow(Row._fields)
         table.writerows(self.rows)
         write(Path(path), text.getvalue())
+
+    def to_robustbench(self, out: str | os.PathLike[str]) -> list[Path]:
+        """Writes the files that RobustBench keeps of models under corruptions: see `tta.robustbench_export`.
+
+        Args:
+            out: Folder, made if it is not there.
+
+        Returns:
+            The files: a JSON per method and one CSV.
+        """
+        from tta.robustbench_export import write_robustbench
+
+        return write_robustbench(self, Path(out))
 
     def _require(self, metric: str) -> None:
         known = list(dict.fromkeys(row.metric for row in self.rows if row.position >= 0))

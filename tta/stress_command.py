@@ -58,7 +58,7 @@ class Stress(Setup):
         from tta.bench import grid, run_cells
         from tta.files import folder
         from tta.progress import CellProgress
-        from tta.registry import list_methods, method
+        from tta.registry import list_methods, method, split_preset
         from tta.scenarios import Scenario
         from tta.stress import STREAMS, caption, matrix, render, write_matrix
 
@@ -67,7 +67,7 @@ class Stress(Setup):
         names = list_methods() if "all" in self.methods else list(self.methods)
         names = ["source", *(name for name in names if name != "source")]
         for name in names:
-            method(name.partition(":")[0])
+            method(split_preset(name)[0])
         scenarios = [Scenario.read(text, size) for text in self.streams or STREAMS for size in self.batch_sizes]
         cells = grid(names, scenarios, self.seeds)
         if self.out is not None:

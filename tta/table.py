@@ -17,10 +17,13 @@ from rich.text import Text
 from tta.bench import Watch
 from tta.cells import Cell
 from tta.evaluate import Step
-from tta.results import Results, Row, Spread
+from tta.harm import add_harm
+from tta.results import Results, Row, Summary
+from tta.tails import WINDOW
 
 #: More domains than this are not shown one by one.
 MOST_COLUMNS = 20
+MEAN, WORST, HARM = " mean", "worst", "+harm"
 
 
 def abbreviate(names: Sequence[str]) -> list[str]:
@@ -41,43 +44,82 @@ def abbreviate(names: Sequence[str]) -> list[str]:
     ]
 
 
-def render(results: Results, failed: Sequence[str] = (), *, domains: bool = True, plain: bool = False) -> Table:
-    """The results as a table: error per domain and mean, forgetting, seconds and passes.
+def render(
+    results: Results, failed: Sequence[str] = (), *, domains: bool = True, closing: bool = True, plain: bool = False
+) -> Table:
+    """The results as a table: error per domain; mean, harm, calibration, forgetting and cost.
 
     Args:
         results: Of one benchmark, finished or not.
         failed: Methods with a failed cell.
         domains: Whether to show a column per domain.
+        closing: Whether to show the columns beside them.
         plain: Without colours or lines, as Markdown.
     """
     summaries = results.summary()
-    names = list(dict.fromkeys(name for summary in summaries for name in summary.domains))
-    names = names if domains and len(names) <= MOST_COLUMNS else []
-    table = Table(
-        box=box.MARKDOWN if plain else box.SIMPLE_HEAD, padding=(0, 0) if not plain else (0, 1), pad_edge=False
-    )
-    table.add_column("method", no_wrap=True)
-    for heading in abbreviate(names):
-        table.add_column(f" {heading}" if not plain else heading, justify="right", no_wrap=True)
-    for heading in ("mean", "forgetting", "s/batch", "F"):
-        table.add_column(f"  {heading}" if not plain else heading, justify="right", no_wrap=True)
+    columns = _domains(summaries) if domains else {}
+    columns |= _closing(results, summaries) if closing else {}
     best = min((summary.mean.mean for summary in summaries), default=math.nan)
-    for summary in summaries:
-        whole = summary.whole
-        cells = [_number(summary.domains.get(name, math.nan)) for name in names]
-        mean = Text(_spread(summary.mean), style="bold green" if summary.mean.mean == best and not plain else "")
-        table.add_row(
-            summary.method,
-            *cells,
-            mean,
-            _spread(whole.get("forgetting"), "+.1f"),
-            _spread(whole.get("seconds_p50"), ".4f", spread=False),
-            _spread(whole.get("forward_equivalents"), ".1f", spread=False),
-        )
+    padding = (0, int(plain))
+    table = Table(box=box.MARKDOWN if plain else box.SIMPLE_HEAD, padding=padding, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for i, summary in enumerate(summaries):
+        style = "bold green" if summary.mean.mean == best and not plain else ""
+        cells = [Text(values[i], style if heading == MEAN else "") for heading, values in columns.items()]
+        table.add_row(summary.method, *cells)
     for method in dict.fromkeys(failed):
         if all(summary.method != method for summary in summaries):
-            table.add_row(method, *["-"] * len(names), "failed", "-", "-", "-")
+            table.add_row(method, *("failed" if heading == MEAN else "-" for heading in columns))
     return table
+
+
+def _domains(summaries: Sequence[Summary]) -> dict[str, list[str]]:
+    """The error per domain, by heading; nothing if there are too many."""
+    names = list(dict.fromkeys(name for summary in summaries for name in summary.domains))
+    if len(names) > MOST_COLUMNS:
+        return {}
+    return {
+        heading: [_told(summary.domains.get(name, math.nan), none="") for summary in summaries]
+        for heading, name in zip(abbreviate(names), names, strict=True)
+    }
+
+
+def _closing(results: Results, summaries: Sequence[Summary]) -> dict[str, list[str]]:
+    """What is told of a whole stream, by heading. Harm is the worst window of the worst seed."""
+    calibration = _calibration(results)
+    several = any(summary.mean.seeds > 1 for summary in summaries)
+    harmed = any("harm" in summary.whole for summary in summaries)
+    columns: dict[str, list[str]] = {MEAN: [], WORST: [], HARM: [], "ECE": [], "forget": [], "ms": [], "F": []}
+    for summary in summaries:
+        whole = {name: spread.mean for name, spread in summary.whole.items()}
+        highest = summary.whole["harm"].highest if "harm" in summary.whole else math.nan
+        spread = f" ±{summary.mean.std:.1f}" if summary.mean.seeds > 1 else ""
+        values = (
+            f" {summary.mean.mean:.1f}{spread}",
+            _told(summary.mean.highest),
+            _told(highest, "+.1f"),
+            _told(calibration.get(summary.method, math.nan)),
+            _told(whole.get("forgetting", math.nan), "+.1f"),
+            _told(1000 * whole.get("seconds_p50", math.nan), ".1f" if whole.get("seconds_p50", 0) < 0.1 else ".0f"),
+            _told(whole.get("forward_equivalents", math.nan)),
+        )
+        for heading, value in zip(columns, values, strict=True):
+            columns[heading].append(value)
+    left_out = {WORST} - ({WORST} if several else set()) | {HARM} - ({HARM} if harmed else set())
+    return {heading: values for heading, values in columns.items() if heading not in left_out}
+
+
+def _calibration(results: Results) -> dict[str, float]:
+    """ECE by method, averaged over domains and seeds as the error is; label maps have none."""
+    if not any(row.metric == "ece" for row in results.rows):
+        return {}
+    return {summary.method: summary.mean.mean for summary in results.summary("ece")}
+
+
+def _told(value: float, form: str = ".1f", none: str = "-") -> str:
+    return none if math.isnan(value) else f"{value:{form}}"
 
 
 def caption(results: Results) -> str:
@@ -94,23 +136,23 @@ def caption(results: Results) -> str:
     )
     counts = sorted({*visits.values()})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
-    spread = "mean ± standard deviation over" if seeds > 1 else "no spread from"
-    return (
+    spread = f"mean ± standard deviation over {seeds} seeds, and the worst" if seeds > 1 else "no spread from 1 seed"
+    lines = [
         f"Error in % (lower is better), {severity}, n = {n} images per domain, {row.order} order, batch size"
-        f" {row.batch_size}, reset: {row.reset}; {spread} {seeds} seed{'s' if seeds > 1 else ''}.\n"
-        "forgetting: points of clean error gained on the stream. s/batch: median seconds of a step."
-        " F: forwards + 2 x backwards per image."
-    )
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.1f}"
-
-
-def _spread(value: Spread | None, form: str = ".1f", *, spread: bool = True) -> str:
-    if value is None or math.isnan(value.mean):
-        return "-"
-    return f"{value.mean:{form}}" + (f" ±{value.std:.1f}" if spread and value.seeds > 1 else "")
+        f" {row.batch_size}, reset: {row.reset}; {spread}.",
+        "ECE: calibration error in %. forget: points of clean error gained on the stream. ms: median milliseconds of a"
+        " step. F: forwards + 2 x backwards per image.",
+    ]
+    harmed = [row.n for row in results.rows if row.metric == "harm"]
+    if harmed:
+        where = (
+            "in the worst window of 1,000"
+            if min(harmed) >= WINDOW
+            else "on the stream (shorter than a window of 1,000)"
+        )
+        worst = ", worst seed" if seeds > 1 else ""
+        lines.insert(1, f"{HARM}: points of error more than the source model on the same images, {where}{worst}.")
+    return "\n".join(lines)
 
 
 class LiveTable(Watch):
@@ -163,7 +205,7 @@ class LiveTable(Watch):
     def end(self, cell: Cell, results: Results, *, stored: bool) -> None:
         """Puts the cell's results in place of its partial rows."""
         self.rows = []
-        self.results = Results.merge([self.results, results])
+        self.results = add_harm(Results.merge([self.results, results]))
         self.finished += 1
         self.reused += stored
         self.progress.update(self.task, advance=self.left.pop(cell))
@@ -180,15 +222,19 @@ class LiveTable(Watch):
         self.failures[cell] = reason
         self.progress.update(self.task, advance=self.left.pop(cell))
 
-    def table(self, results: Results) -> Table:
-        """The table that fits the console."""
+    def table(self, results: Results) -> RenderableType:
+        """The table if it fits the console, else one of the domains and one of the rest, else only the latter."""
         failed = [cell.method for cell in self.failures]
         if not self.console.is_terminal:
             return render(results, failed, plain=True)
-        table = render(results, failed)
-        if Measurement.get(self.console, self.console.options, table).maximum < self.console.width:
+        table, first = render(results, failed), render(results, failed, closing=False)
+        rest = render(results, failed, domains=False)
+        if self._fits(table):
             return table
-        return render(results, failed, domains=False)
+        return Group(first, rest) if first.columns[1:] and self._fits(first) else rest
+
+    def _fits(self, table: Table) -> bool:
+        return Measurement.get(self.console, self.console.options, table).maximum < self.console.width
 
     def _screen(self) -> RenderableType:
         rows = [*self.results.rows, *self.rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,23 +88,30 @@ def input_is_not_written(case: Case) -> None:
 def global_generators_are_left_alone(case: Case) -> None:
     """The global random generators of torch, numpy and Python are left alone."""
     adapter = case.make()
-    before = torch.get_rng_state(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
-    adapter(images(0))
-    after = torch.get_rng_state(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
-    moved = [
-        name
-        for name, same in (
-            ("torch's", torch.equal(before[0], after[0])),
-            ("numpy's", before[1] == after[1]),
-            ("Python's", before[2] == after[2]),
-        )
-        if not same
-    ]
+    kept = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(8191), np.random.seed(8191), random.seed(8191)  # noqa: NPY002  (unlike a user's seed)
+            before = _global_states()
+            adapter(images(0))
+            moved = [name for name, state in _global_states().items() if state != before[name]]
+    finally:
+        np.random.set_state(kept[0])  # noqa: NPY002
+        random.setstate(kept[1])
     hold(
         not moved,
         f"a batch moved {' and '.join(moved)} global random generator on: draw with generator=self.generator (on the"
         " device) or self.host_generator",
     )
+
+
+def _global_states() -> dict[str, object]:
+    state: Any = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch's": torch.get_rng_state().tolist(),
+        "numpy's": (state[1].tolist(), state[2:]),
+        "Python's": random.getstate(),
+    }
 
 
 def bad_input_is_refused(case: Case) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corruptions.files import map_member
+from tta.data.image_files import in_threads
 from tta.data.images import ImageData, Index, positions
+from tta.data.npz import check_images
 from tta.data.resize import crop_array
 from tta.errors import TTAError
-
-#: Names under which images and labels are found in an .npz file, in this order.
-IMAGE_KEYS = ("{split}_images", "x_{split}", "x", "images", "data")
-LABEL_KEYS = ("{split}_labels", "y_{split}", "y", "labels", "targets")
 
 
 class ArrayImages(ImageData):
@@ -28,12 +24,13 @@ class ArrayImages(ImageData):
 
     Args:
         name: A short name, for tables.
-        images: uint8, shape (N, H, W, C), (N, C, H, W) or (N, H, W), C 1 or 3.
-        labels: Integers from 0, shape (N,) or (N, 1).
+        images: uint8, shape (N, H, W, C), (N, C, H, W) or (N, H, W), C 1 or 3; with a limit, the first ones will do.
+        labels: Integers from 0, shape (N,) or (N, 1), of all images.
         classes: Names of the classes; the digits 0 to K-1 if not given.
         note: Where it comes from, one line.
         size: Resize and crop to this side, where the images have another.
         channels: 3 repeats grey images.
+        limit: At most so many images, the first ones.
 
     Raises:
         TTAError: Shapes, types, counts or labels that do not fit.
@@ -49,12 +46,14 @@ class ArrayImages(ImageData):
         note: str = "arrays",
         size: int | None = None,
         channels: int | None = None,
+        limit: int | None = None,
     ) -> None:
-        self.layout = layout(images, note)
-        self.name, self.array, self.size = name, images, size
-        self.labels = checked_labels(labels, len(images), classes, note)
-        self.classes = tuple(classes) if classes else tuple(str(k) for k in range(int(self.labels.max()) + 1))
-        self.keys = torch.arange(len(images))
+        self.layout = check_images(images.shape, images.dtype, note)
+        count = len(labels) if limit is not None and len(images) == limit < len(labels) else len(images)
+        whole = checked_labels(labels, count, classes, note)
+        self.name, self.array, self.size, self.labels = name, images[:limit], size, whole[:limit].clone()
+        self.classes = tuple(classes) if classes else tuple(str(k) for k in range(int(whole.max()) + 1))
+        self.keys = torch.arange(len(self.labels))
         c, h, w = shape_of(images, self.layout)
         if channels not in (None, c) and (channels, c) != (3, 1):
             raise TTAError(
@@ -62,7 +61,7 @@ class ArrayImages(ImageData):
             )
         self.repeat = c == 1 and channels == 3
         self.shape = (3 if self.repeat else c, size or h, size or w)
-        self.note = note
+        self.note = note if len(self) == count else f"{note}, {len(self):,} of {count:,} images"
 
     def images(self, index: Index) -> Tensor:
         """As in `ImageData`."""
@@ -72,8 +71,8 @@ class ArrayImages(ImageData):
             batch = batch[:, None]
         elif self.layout == "NHWC":
             batch = np.moveaxis(batch, 3, 1)
-        if self.size and batch.shape[2:] != (self.size, self.size):
-            batch = np.stack([crop_array(image, self.size) for image in batch])
+        if (size := self.size) and batch.shape[2:] != (size, size):
+            batch = np.stack(in_threads(lambda image: crop_array(image, size), list(batch)))
         x = torch.from_numpy(np.ascontiguousarray(batch))
         return x.repeat(1, 3, 1, 1) if self.repeat else x
 
@@ -114,30 +113,6 @@ def place_in_file(array: np.ndarray) -> tuple[str, int, tuple[int, ...], tuple[i
     return str(root.filename), offset, array.shape, array.strides
 
 
-def layout(images: np.ndarray, source: str) -> str:
-    """Where the channels are: "NHWC", "NCHW" or "NHW".
-
-    Raises:
-        TTAError: No images, not uint8, or another number of dimensions or channels.
-    """
-    if images.dtype != np.uint8:
-        raise TTAError(
-            f"{source}: images are {images.dtype}; expected uint8 in 0 to 255 (for floats in [0, 1], store "
-            "(255 * x).round() as uint8)"
-        )
-    if 0 in images.shape:
-        raise TTAError(f"{source}: there are no images in it (shape {images.shape})")
-    if images.ndim == 3:
-        return "NHW"
-    if images.ndim == 4 and images.shape[3] in (1, 3):
-        return "NHWC"
-    if images.ndim == 4 and images.shape[1] in (1, 3):
-        return "NCHW"
-    raise TTAError(
-        f"{source}: images have shape {images.shape}; expected (N, H, W, C), (N, C, H, W) or (N, H, W), C 1 or 3"
-    )
-
-
 def shape_of(images: np.ndarray, layout: str) -> tuple[int, int, int]:
     """(C, H, W) of an array in one of the layouts."""
     if layout == "NHW":
@@ -167,38 +142,6 @@ def checked_labels(labels: np.ndarray, count: int, classes: Sequence[str] | None
         known = f"0 to {len(classes) - 1}, for {len(classes)} classes" if classes else "0 and more"
         raise TTAError(f"{source}: labels range from {low} to {high}; expected {known}")
     return torch.from_numpy(labels.astype(np.int64))
-
-
-def read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of an .npz file, images memory-mapped where they are not compressed.
-
-    Keys: x, y; images, labels; data, targets; or per split, as in MedMNIST: test_images, test_labels.
-
-    Raises:
-        TTAError: Not an .npz file, or without such keys.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = list(file.files)
-            # A file with x and y is the test split unless its name says otherwise: no training on test images.
-            known = 5 if split == "test" or path.name.startswith(split) else 2
-            images, labels = find_key(names, IMAGE_KEYS[:known], split), find_key(names, LABEL_KEYS[:known], split)
-            if images is None or labels is None:
-                raise TTAError(
-                    f"{path} holds {', '.join(names) or 'nothing'}; expected {split}_images and {split}_labels, "
-                    f"or x and y in a file whose name begins with {split}"
-                )
-            mapped = map_member(path, f"{images}.npy")
-            return (file[images] if mapped is None else mapped), file[labels]
-    except TTAError:
-        raise
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
-        raise TTAError(f"{path} cannot be read as .npz ({error}); expected numpy.savez(x=images, y=labels)") from error
-
-
-def find_key(names: list[str], patterns: tuple[str, ...], split: str) -> str | None:
-    """The first of the patterns that a file holds."""
-    return next((p.format(split=split) for p in patterns if p.format(split=split) in names), None)
 
 
 def read_npy(path: Path) -> np.ndarray:

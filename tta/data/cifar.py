@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tta.data.arrays import ArrayImages
+from tta.data.npz import read_npz
+from tta.data.places import Fit, array_file
+from tta.data.published import PUBLISHED, not_there
 from tta.errors import TTAError
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -23,6 +27,24 @@ BINARY = {
     "cifar100": ("cifar-100-binary", ["test.bin"], ["train.bin"], 2),
 }
 PIXELS = 3 * 32 * 32
+
+
+def load(name: str, root: Path, split: str, fit: Fit) -> ArrayImages:
+    """CIFAR-10 or CIFAR-100: an .npz file, or the python or binary version.
+
+    Raises:
+        TTAError: Not there, incomplete or damaged.
+    """
+    classes = CIFAR10 if name == "cifar10" else tuple(str(k) for k in range(100))
+    for place in (root / name, root):
+        if file := array_file(place, split):
+            images, labels = read_npz(file, split, fit["limit"])
+            return ArrayImages(name, images, labels, classes=classes, note=str(file), **fit)
+        for read, version in ((read_python, "python"), (read_binary, "binary")):
+            if (pair := read(name, place, split)) is not None:
+                return ArrayImages(name, *pair, classes=classes, note=f"{place}: {version} version, {split}", **fit)
+    expected = f"{PYTHON[name][0]}/, {BINARY[name][0]}/ or {split}*.npz with x (uint8) and y"
+    raise not_there(f"{name} ({split})", (root / name, root), expected, PUBLISHED[name])
 
 
 def latin1(text: str, encoding: str) -> bytes:

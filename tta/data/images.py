@@ -25,9 +25,16 @@ class ImageData:
         shape: (C, H, W), or None where the images differ.
         note: What was found and where, one line.
         mirrors: Whether a mirrored image keeps its class, so that methods may mirror images.
+        folders: Name of each class's folder, where the data set is published in folders; else empty.
+        class_indices: Where the classes are some of ImageNet's 1,000: the place of each among these; else None. See
+            `tta.class_subset`.
+        balanced: Whether the published error is 100 % less the balanced accuracy, the mean over the classes.
     """
 
     mirrors: bool = True
+    folders: tuple[str, ...] = ()
+    class_indices: tuple[int, ...] | None = None
+    balanced: bool = False
     name: str
     classes: tuple[str, ...]
     labels: Tensor
@@ -57,6 +64,11 @@ class ImageData:
         """SHA-256 of images and labels, hexadecimal; computed when first asked for."""
         raise NotImplementedError
 
+    def take_classes(self, data: ImageData) -> None:
+        """Takes over from other data what is said of the classes, their names and what else holds for all images."""
+        self.classes, self.mirrors, self.folders = data.classes, data.mirrors, data.folders
+        self.class_indices, self.balanced = data.class_indices, data.balanced
+
     def __repr__(self) -> str:
         return f"<{self.name}: {len(self):,} images {self.shape}, {len(self.classes)} classes>"
 
@@ -71,7 +83,8 @@ class Subset(ImageData):
 
     def __init__(self, data: ImageData, index: Tensor) -> None:
         self.data, self.index = data, positions(index, len(data))
-        self.name, self.classes, self.shape, self.mirrors = data.name, data.classes, data.shape, data.mirrors
+        self.take_classes(data)
+        self.name, self.shape = data.name, data.shape
         self.labels, self.keys = data.labels[self.index], data.keys[self.index]
         self.note = f"{data.note}; {len(self.index):,} of {len(data):,} images"
 
@@ -108,8 +121,9 @@ class Corrupted(ImageData):
         corruptions.get(name)
         check_severity(severity)
         self.data, self.corruption, self.severity, self.seed, self.device = data, name, severity, seed, device
-        self.name, self.classes, self.shape = f"{data.name}/{name}-{severity:g}", data.classes, data.shape
-        self.labels, self.keys, self.mirrors = data.labels, data.keys, data.mirrors
+        self.take_classes(data)
+        self.name, self.shape = f"{data.name}/{name}-{severity:g}", data.shape
+        self.labels, self.keys = data.labels, data.keys
         self.note = f"{data.note}; {name} at severity {severity:g}, seed {seed}, computed"
 
     def images(self, index: Index) -> Tensor:

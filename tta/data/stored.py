@@ -1,4 +1,4 @@
-"""Corrupted images stored in the layouts of CIFAR-10-C, ImageNet-C and MedMNIST-C."""
+"""Corrupted images stored in the layouts of CIFAR-10-C, ImageNet-C (-C-bar, Tiny-ImageNet-C) and MedMNIST-C."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import torch
 
 from corruptions.errors import CorruptionError
 from corruptions.files import SEVERITIES, names, one_severity, severity_folder, shard_files
-from tta.data.arrays import ArrayImages, read_npy, read_npz
+from tta.data.arrays import ArrayImages, read_npy
 from tta.data.folders import FolderImages
-from tta.data.imagenet import descriptions, wnids
 from tta.data.images import ImageData
+from tta.data.npz import find_npz
+from tta.data.published import publication_of_corrupted, what_to_do
 from tta.data.shards import ShardImages
 from tta.errors import TTAError, unknown
+
+#: Bytes of images that one domain may hold in memory; a stream has up to 75 of them.
+IN_MEMORY = 2**23
 
 
 def stored_names(root: Path) -> list[str]:
@@ -36,8 +40,9 @@ def stored_corruption(
 
     Layouts: CIFAR-10-C (root/NAME.npy with root/labels.npy), MedMNIST-C (root/NAME.npz with test_images and
     test_labels), both with five severities after each other; ImageNet-C (root/NAME/SEVERITY/CLASS/IMAGE, also inside
-    one more folder as in its archives: root/noise/NAME/...); shards as `tta corrupt` writes them
-    (root/NAME-SEVERITY-000000.tar). Which order the severities of an array were found in is told in the note.
+    one more folder as in its archives: root/noise/NAME/...), which ImageNet-C-bar and Tiny-ImageNet-C share; shards as
+    `tta corrupt` writes them (root/NAME-SEVERITY-000000.tar). Which order the severities of an array were found in is
+    told in the note.
 
     Args:
         root: Folder of the stored set.
@@ -56,57 +61,75 @@ def stored_corruption(
         raise TTAError(f"severity {severity} is not stored; stored sets have the severities 1 to {SEVERITIES}")
     severity = int(severity)
     label = f"{root.name}/{name}-{severity}"
+    classes = like.classes if like is not None else None
     data: ImageData
     if shards := shard_files(root, name, severity):
-        data = ShardImages(label, shards, classes=like.classes if like is not None else None, limit=limit, size=size)
+        data = ShardImages(label, shards, classes=classes, limit=limit, size=size)
     elif folder := severity_folder(root, name, severity):
-        full = like is not None and like.classes == descriptions()
-        folders, words = (wnids(), descriptions()) if full else (None, None)
-        data = FolderImages(label, folder, size=size, classes=folders, class_names=words, limit=limit)
+        of_classes = like.folders if like is not None and like.folders else None
+        words = classes if of_classes else None
+        data = FolderImages(label, folder, size=size, classes=of_classes, class_names=words, limit=limit)
     else:
-        (images, labels), order = read_severity(root, name, severity)
+        images, labels, order = read_severity(root, name, severity, like, limit)
         data = ArrayImages(
             label,
             images[:limit],
             labels[:limit],
-            classes=like.classes if like is not None else None,
-            note=f"{root}: {name} at severity {severity}, {len(images[:limit]):,} of {len(images):,} images, "
+            classes=classes or [str(k) for k in range(int(labels.max()) + 1)],
+            note=f"{root}: {name} at severity {severity}, {len(images[:limit]):,} of {len(labels):,} images, "
             f"stored {order}",
             size=size,
             channels=channels,
         )
-    if like is not None and len(like) == len(data) and not torch.equal(like.labels, data.labels):
-        raise TTAError(f"{data.note}: the labels differ from those of {like.note}; are they the same images?")
+    if like is not None:
+        if len(like) == len(data) and not torch.equal(like.labels, data.labels):
+            raise TTAError(f"{data.note}: the labels differ from those of {like.note}; are they the same images?")
+        if len(like.classes) == len(data.classes):
+            data.take_classes(like)
     return data
 
 
-def read_arrays(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one corruption at all severities.
+def read_severity(
+    root: Path, name: str, severity: int, like: ImageData | None, limit: int | None
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """The first images of one corruption at one severity, the labels of all, and the order of the severities there.
 
     Raises:
-        TTAError: The folder or the corruption is not there.
+        TTAError: Not there, or counts that are no multiple of five, or do not match.
     """
-    if (root / f"{name}.npy").is_file():
-        return read_npy(root / f"{name}.npy"), np.array(read_npy(root / "labels.npy"))
-    if (root / f"{name}.npz").is_file():
-        return read_npz(root / f"{name}.npz", "test")
-    if not root.is_dir():
-        raise TTAError(f"{root} is not there; give the folder of a stored set, such as CIFAR-10-C")
-    if known := stored_names(root):
-        raise unknown(f"corruption in {root}", name, known)
-    raise TTAError(
-        f"{root} holds no stored corruptions; expected NAME.npy with labels.npy, NAME.npz, or NAME/SEVERITY/CLASS/IMAGE"
-    )
-
-
-def read_severity(root: Path, name: str, severity: int) -> tuple[tuple[np.ndarray, np.ndarray], str]:
-    """Images and labels of one corruption at one severity, and the order in which its severities are stored.
-
-    Raises:
-        TTAError: Counts that are no multiple of five, or do not match.
-    """
-    images, labels = read_arrays(root, name)
     try:
-        return one_severity(images, labels.reshape(len(labels), -1)[:, 0], severity, f"{root}/{name}")
+        if (file := root / f"{name}.npy").is_file():
+            pair = read_npy(file), one_column(np.array(read_npy(root / "labels.npy")))
+            (images, labels), order = one_severity(*pair, severity, f"{root}/{name}")
+            return images, labels, order
+        if (file := root / f"{name}.npz").is_file():
+            stored = find_npz(file, "test")
+            numbers = np.arange(len(stored))
+            (rows, labels), order = one_severity(numbers, one_column(stored.labels), severity, f"{root}/{name}")
+            rows = rows[:limit]
+            first, step = int(rows[0]), int(rows[1] - rows[0]) if len(rows) > 1 else 1
+            return stored.rows(first, int(rows[-1]) + 1, IN_MEMORY)[::step], labels, order
     except CorruptionError as error:
         raise TTAError(str(error)) from error
+    raise missing(root, name, like)
+
+
+def one_column(labels: np.ndarray) -> np.ndarray:
+    """Labels of shape (N,) from (N,) or (N, 1)."""
+    return labels.reshape(len(labels), -1)[:, 0]
+
+
+def missing(root: Path, name: str, like: ImageData | None) -> TTAError:
+    """The error for a corruption that is not there."""
+    publication = publication_of_corrupted(like.name, name) if like is not None else None
+    # Most archives unpack to a folder of their own, those of ImageNet-C to the corruptions themselves.
+    looked = (root,) if publication is not None and publication.bare else (root, root.parent)
+    hint = what_to_do(looked, publication) if publication is not None else "compute them: leave the folder out"
+    if known := stored_names(root):
+        if publication is None or name in (*known, ""):
+            return unknown(f"corruption in {root}", name, known)
+        return TTAError(f"{root} has {', '.join(known)}, but no {name}; {hint}")
+    state = "holds no stored corruptions" if root.is_dir() else "is not there"
+    return TTAError(
+        f"{root} {state}; expected {name}.npy with labels.npy, {name}.npz, or {name}/SEVERITY/CLASS/IMAGE; {hint}"
+    )
