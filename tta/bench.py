@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +19,15 @@ from corruptions import engines
 from tta.cells import Cell, Store, cell_key, device_of, weights_hash
 from tta.errors import TTAError
 from tta.evaluate import AdapterFailed, Reset, Step, check_labels, definition, evaluate
+from tta.harm import add_harm
 from tta.lab import Given, Lab
 from tta.registry import method, split_preset
 from tta.results import Results
 from tta.scenarios import Scenario
 from tta.streams import Data, Stream, to_unit
+
+#: Seconds after which the table of the cells so far is written again; they themselves are written at once.
+PUBLISH_EVERY = 10.0
 
 
 class Watch:
@@ -144,25 +149,35 @@ def run_cells(
             if not stored and cell in keys and not _short_of_memory(results):
                 store.save(cell, keys[cell], results)
             parts[cell] = results
-            store.publish(Results.merge(parts[cell] for cell in cells if cell in parts))
             reason = failure(results)
             if reason is None:
                 watch.end(cell, results, stored=stored)
             else:
                 watch.failed(cell, reason)
 
+    def merged() -> Results:
+        return add_harm(Results.merge(parts[cell] for cell in cells if cell in parts))
+
+    published = time.monotonic()
     missing = []
     for cell in cells:
         if cell.method in refusals:
-            keep(cell, _failure(cell, str(refusals[cell.method])), False)
+            keep(cell, _failure(cell, str(refusals[cell.method]), refused=True), False)
         elif (results := store.load(cell, keys[cell])) is not None:
             keep(cell, results, True)
         else:
             missing.append(cell)
     job.watch = watch if engine == "processes" and (workers == 1 or len(missing) <= 1) else None
-    for cell, results in engines.run(job, missing, workers, engine, address):
-        keep(cell, results, False)
-    return Results.merge(parts[cell] for cell in cells)
+    try:
+        for cell, results in engines.run(job, missing, workers, engine, address):
+            keep(cell, results, False)
+            if time.monotonic() - published > PUBLISH_EVERY:
+                store.publish(merged())
+                published = time.monotonic()
+    finally:
+        with interrupts_wait():
+            store.publish(merged())
+    return merged()
 
 
 @dataclass
@@ -242,7 +257,8 @@ class CellJob:
                 name=str(cell), seed=cell.seed,
             )  # fmt: skip
         except AdapterFailed as error:
-            return cell, _failure(cell, str(error), isinstance(error.__cause__, MemoryError | torch.OutOfMemoryError))
+            short = isinstance(error.__cause__, MemoryError | torch.OutOfMemoryError)
+            return cell, _failure(cell, str(error), short_of_memory=short)
         return cell, results
 
     def _mirrors(self, cell: Cell) -> bool:
@@ -254,9 +270,9 @@ def failure(results: Results) -> str | None:
     return next((cell["failed"] for cell in results.provenance["cells"] if "failed" in cell), None)
 
 
-def _failure(cell: Cell, reason: str, short_of_memory: bool = False) -> Results:
+def _failure(cell: Cell, reason: str, **flags: bool) -> Results:
     entry = {"cell": str(cell), "method": cell.method, "seed": cell.seed, "failed": reason}
-    return Results(provenance={"cells": [entry | ({"short_of_memory": True} if short_of_memory else {})]})
+    return Results(provenance={"cells": [entry | {name: True for name, value in flags.items() if value}]})
 
 
 def _short_of_memory(results: Results) -> bool:

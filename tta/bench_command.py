@@ -104,7 +104,7 @@ class Bench(Setup):
         from tta.registry import method, split_preset
 
         self.check_setup()
-        self._scenario().check()
+        self._scenario()
         self.severities(self.order)
         for name in self.methods:
             method(split_preset(name)[0])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import io
+import operator
 import os
 import re
 import sys
@@ -17,9 +19,21 @@ import tyro
 from tta.bench_command import BENCH, Bench
 from tta.check_command import CHECK, Check
 from tta.commands import BAD_INPUT, INTERRUPTED, OK, Corruptions, Methods, complain, first_line
+from tta.compare_command import COMPARE, Compare
 from tta.corrupt_command import CORRUPT, Corrupt
 from tta.errors import TTAError, unknown
+from tta.stress_command import STRESS, Stress
 
+#: Every command with its help, of which the first paragraph stands in the list of commands.
+COMMANDS: dict[str, tuple[type, str]] = {
+    "bench": (Bench, BENCH),
+    "stress": (Stress, STRESS),
+    "compare": (Compare, COMPARE),
+    "methods": (Methods, first_line(Methods)),
+    "check": (Check, CHECK),
+    "corruptions": (Corruptions, first_line(Corruptions)),
+    "corrupt": (Corrupt, CORRUPT),
+}
 DESCRIPTION = """Test-time adaptation: models that learn from the images they meet, benchmarked.
 
 examples:
@@ -78,17 +92,13 @@ def parse(argv: list[str]) -> Any:
     Raises:
         TTAError: They describe none.
     """
-    sub = tyro.conf.subcommand
-    commands: Any = (
-        Annotated[Bench, sub("bench", description=BENCH if argv[0] == "bench" else BENCH.partition("\n\n")[0])]
-        | Annotated[Methods, sub("methods")]
-        | Annotated[Corruptions, sub("corruptions")]
-        | Annotated[Check, sub("check", description=CHECK if argv[0] == "check" else first_line(Check))]
-        | Annotated[Corrupt, sub("corrupt", description=CORRUPT if argv[0] == "corrupt" else first_line(Corrupt))]
-    )
-    names = ("bench", "methods", "corruptions", "corrupt", "check")
-    if not argv[0].startswith("-") and argv[0] not in names:
-        raise unknown("command", argv[0], names)
+    choices = [
+        Annotated[command, tyro.conf.subcommand(name, description=text if argv[0] == name else first_line(command))]
+        for name, (command, text) in COMMANDS.items()
+    ]
+    commands: Any = functools.reduce(operator.or_, choices)
+    if not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise unknown("command", argv[0], COMMANDS)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from tta.arrangements import ARRANGEMENTS, Arrangement
 from tta.errors import TTAError, unknown
 from tta.evaluate import RESETS, Reset
+from tta.intruder_kinds import KINDS, read_intruders
+from tta.numbered import write
+from tta.orders import ORDERS, read_order
 
 
 @dataclass(frozen=True)
@@ -16,9 +21,12 @@ class Scenario:
         order: Of the domains, see `tta.orders`: "continual", "gradual", "mixed", "recurring:3", "ccc".
         arrangement: Of the images within a visit, see `tta.arrangements`: "shuffled", "stored", "sorted",
             "dirichlet:0.1" ...
-        intruders: Images mixed in that nobody is scored on, see `tta.intruders`: "none", "noise:0.2" ...
+        intruders: Images mixed in that nobody is scored on, see `tta.intruder_kinds`: "none", "noise:0.2" ...
         batch_size: Images that arrive together.
         reset: When the adapter goes back to the source, see `tta.evaluate`.
+
+    Raises:
+        TTAError: A name or number that makes no scenario.
     """
 
     order: str = "continual"
@@ -26,6 +34,45 @@ class Scenario:
     intruders: str = "none"
     batch_size: int = 64
     reset: Reset = "never"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise TTAError(f"the batch size is {self.batch_size}; give at least 1")
+        if self.reset not in RESETS:
+            raise unknown("reset policy", self.reset, RESETS)
+        kind = read_intruders(self.intruders)
+        # In their one spelling: "recurring" is "recurring:20".
+        object.__setattr__(self, "order", read_order(self.order)[0])
+        object.__setattr__(self, "arrangement", str(Arrangement.read(self.arrangement)))
+        object.__setattr__(self, "intruders", "none" if kind is None else write(*kind))
+
+    @classmethod
+    def read(cls, text: str, batch_size: int = 64) -> Scenario:
+        """A scenario of its parts, joined by plus signs in any order: at most one of each.
+
+        Args:
+            text: Order, arrangement, intruders and "reset:POLICY", as far as they are not the usual ones.
+            batch_size: At least 1.
+
+        Raises:
+            TTAError: A part that is none, or one kind of part twice.
+
+        >>> Scenario.read("mixed+dirichlet:0.1", 10)
+        Scenario(order='mixed', arrangement='dirichlet:0.1', intruders='none', batch_size=10, reset='never')
+        """
+        kinds: dict[str, Collection[str]] = {
+            "order": ORDERS, "arrangement": ARRANGEMENTS, "intruders": KINDS, "reset": ("reset",),
+        }  # fmt: skip
+        parts: dict[str, str] = {}
+        for part in text.split("+"):
+            name = part.partition(":")[0]
+            kind = next((kind for kind, names in kinds.items() if name in names), None)
+            if kind is None:
+                raise unknown("part of a stream", name, [name for names in kinds.values() for name in names])
+            if kind in parts:
+                raise TTAError(f"stream {text!r}: {parts[kind]} and {part} are both its {kind}; give one")
+            parts[kind] = part.partition(":")[2] if kind == "reset" else part
+        return cls(**parts, batch_size=batch_size)  # type: ignore[arg-type]  # the policy is checked above
 
     @property
     def stream(self) -> str:
@@ -39,12 +86,14 @@ class Scenario:
         parts += [] if self.intruders == "none" else [self.intruders]
         return "+".join(parts)
 
-    def __str__(self) -> str:
-        return f"{self.stream}, batches of {self.batch_size}" + ("" if self.reset == "never" else f", {self.reset}")
+    @property
+    def name(self) -> str:
+        """Everything but the batch size: what `read` takes.
 
-    def check(self) -> None:
-        """Raises TTAError for a batch size below 1 and an unknown reset policy."""
-        if self.batch_size < 1:
-            raise TTAError(f"the batch size is {self.batch_size}; give at least 1")
-        if self.reset not in RESETS:
-            raise unknown("reset policy", self.reset, RESETS)
+        >>> Scenario(reset="domain").name
+        'continual+reset:domain'
+        """
+        return self.stream + ("" if self.reset == "never" else f"+reset:{self.reset}")
+
+    def __str__(self) -> str:
+        return f"{self.name}, batches of {self.batch_size}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from tta.ccc import CCC
     from tta.data.images import ImageData
+    from tta.intruders import Intruders
     from tta.models import SourceModel
     from tta.scenarios import Scenario
     from tta.streams import Domain, Stream
@@ -56,6 +58,8 @@ class Setup:
     """Folder of the published frost photographs, or imagecorruptions for those of that package; ours if not given."""
     severity: Annotated[float, tyro.conf.arg(metavar="0-5")] = 5.0
     """Severity of the corruptions, 0 (clean) to 5. The gradual order goes from 1 to this one."""
+    ood: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Data set whose images the intruders of the kind ood are; the embedded digits if not given."""
     limit: Number = None
     """At most so many images per domain; 192 of the embedded digits, all of other data, if not given."""
     size: Number = None
@@ -107,6 +111,7 @@ class SetupLab:
 
     def __init__(self, setup: Setup, ccc: CCC | None = None) -> None:
         self.setup, self.ccc = setup, ccc
+        self._intruding: tuple[Any, Intruders | None] | None = None
         self._kept: tuple[int, dict[tuple[str, float], ImageData]] = (0, {})
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -174,10 +179,11 @@ class SetupLab:
 
         if scenario.order == "ccc":
             return self._ccc_stream(scenario, seed)
+        domains = self._domains(scenario.order, seed)
+        intruders = self._intruders(scenario.intruders, domains, seed)
         return make_stream(
-            self._domains(scenario.order, seed), scenario.order, scenario.batch_size, seed,
-            arrangement=scenario.arrangement,
-        )  # fmt: skip
+            domains, scenario.order, scenario.batch_size, seed, arrangement=scenario.arrangement, intruders=intruders
+        )
 
     def _domains(self, order: str, seed: int) -> list[Domain]:
         import corruptions
@@ -211,6 +217,29 @@ class SetupLab:
         return stored_corruption(
             setup.stored, name, int(severity), like=data, limit=setup.limit, size=size, channels=channels
         )
+
+    def _intruders(self, text: str, domains: list[Domain], seed: int) -> Intruders | None:
+        """What is mixed in; malicious users poison images of the training split under the stream's corruptions."""
+        from tta.datasets import Corrupted, load_data
+        from tta.intruder_kinds import make_intruders, read_intruders
+        from tta.streams import Domain
+
+        which = (text, seed, tuple(domain.label for domain in domains))
+        if self._intruding is not None and self._intruding[0] == which:
+            return self._intruding[1]
+        kind, data, own, other = read_intruders(text), self.probe, list[Domain](), None
+        if kind is not None and kind[0] == "ood":
+            channels, height, _ = data.shape or (3, 224, 224)
+            other = load_data(self.setup.ood or "digits", self.setup.data, size=height, channels=channels)
+        elif kind is not None and kind[0].startswith(("benign", "poison")):
+            own = [
+                Domain(d.name, d.severity, Corrupted(self.source_data, d.name, d.severity, seed, device=self.device))
+                for d in domains
+            ]
+        own = [dataclasses.replace(domain, scored=False) for domain in own]
+        found = make_intruders(text, domains, own=own, other=other, model=self.model, seed=seed)
+        self._intruding = which, found
+        return found
 
     def _ccc_stream(self, scenario: Scenario, seed: int) -> Stream:
         """The stream of the order ccc; what it needs to know of the source model is measured once and kept."""
