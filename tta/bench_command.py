@@ -10,7 +10,7 @@ import tyro
 
 from tta.commands import BAD_INPUT, INTERRUPTED, OK, complain
 from tta.errors import TTAError
-from tta.setup import Folder, Name, Names, Number, Seeds, Setup, SetupLab
+from tta.setup import Folder, Name, Names, Number, Seeds, Setup
 
 if TYPE_CHECKING:
     from tta.ccc import CCC
@@ -75,6 +75,7 @@ class Bench(Setup):
         from rich.console import Console
 
         from tta.bench import grid, run_cells
+        from tta.setup_lab import SetupLab
         from tta.table import LiveTable
 
         self._check()

@@ -11,7 +11,7 @@ import tyro
 
 from tta.commands import INTERRUPTED, OK, complain
 from tta.errors import TTAError
-from tta.setup import Folder, Name, Names, Seeds, Setup, SetupLab
+from tta.setup import Folder, Name, Names, Seeds, Setup
 
 STRESS = """Compare adaptation methods with the source model on every kind of stream, at every batch size: one heat
 map, gain or harm. Alone, it runs the embedded handwritten digits, in about ten minutes.
@@ -60,6 +60,7 @@ class Stress(Setup):
         from tta.progress import CellProgress
         from tta.registry import list_methods, method, split_preset
         from tta.scenarios import Scenario
+        from tta.setup_lab import SetupLab
         from tta.stress import STREAMS, caption, matrix, render, write_matrix
 
         self.check_setup()

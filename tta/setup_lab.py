@@ -1,0 +1,207 @@
+"""The lab that the options of a command describe."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tta.errors import TTAError
+from tta.setup import CLEAN, DIGITS_LIMIT, Setup
+
+if TYPE_CHECKING:
+    import torch
+
+    from tta.ccc import CCC
+    from tta.data.images import ImageData
+    from tta.intruders import Intruders
+    from tta.models import SourceModel
+    from tta.scenarios import Scenario
+    from tta.streams import Domain, Stream
+
+#: Corrupted images are kept for the next method if those of a stream take no more bytes than this.
+KEPT_BYTES = 2**28
+#: As many training images as a method that needs some is given at most.
+SOURCE_IMAGES = 2000
+
+
+class SetupLab:
+    """A lab that loads what a setup names, when it is asked for; pickled, it takes nothing of that along.
+
+    Args:
+        setup: What to load.
+        ccc: What stream the order ccc is.
+    """
+
+    def __init__(self, setup: Setup, ccc: CCC | None = None) -> None:
+        self.setup, self.ccc = setup, ccc
+        self._intruding: tuple[Any, Intruders | None] | None = None
+        self._kept: tuple[int, dict[tuple[str, float], ImageData]] = (0, {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.setup, self.ccc)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model runs; the corruptions too."""
+        from tta.commands import choose_device
+
+        # The layers of the embedded digits are too small to be shared between threads.
+        small = self.setup.threads is None and self.setup.dataset == "digits"
+        return choose_device(self.setup.device, 1 if small else self.setup.threads)
+
+    @cached_property
+    def model(self) -> SourceModel:
+        """The source model; restricted to the classes of the data where these are some of ImageNet's."""
+        from tta.class_subset import fit_classes
+
+        return fit_classes(self.whole_model, self.images)
+
+    @cached_property
+    def whole_model(self) -> SourceModel:
+        """The source model with all its classes."""
+        from tta.datasets import load_data
+        from tta.models import load_source
+
+        setup = self.setup
+        setup.check_setup()
+        if setup.model is None and setup.dataset != "digits":
+            load_data(setup.dataset, setup.data, limit=1)  # whether the data are there comes first
+            raise TTAError(
+                f"--dataset {setup.dataset} needs a --model: a timm name, torchvision:NAME, FILE.py:FUNCTION ..."
+            )
+        return load_source(setup.model or "digits", weights=setup.weights, device=self.device)
+
+    @cached_property
+    def images(self) -> ImageData:
+        """The clean images; where the data have natural domains, those of the first."""
+        return next(iter(self.natural.values())) if self.setup.natural else self._load("test")
+
+    @cached_property
+    def natural(self) -> dict[str, ImageData]:
+        """The natural domains."""
+        from tta.datasets import domain_folders
+
+        setup = self.setup
+        size = setup.size or self.whole_model.size or 224
+        return domain_folders(setup.dataset, names=setup.shifts(), size=size, limit=setup.limit)
+
+    @property
+    def probe(self) -> ImageData | None:
+        """The clean images, for forgetting; none where no natural domain is cleaner than another."""
+        return None if self.setup.natural else self.images
+
+    @cached_property
+    def source_data(self) -> ImageData:
+        """Images the model was trained on."""
+        return self._load("train")
+
+    def _load(self, split: str) -> ImageData:
+        from tta.datasets import load_data
+
+        setup, model = self.setup, self.whole_model
+        limit = SOURCE_IMAGES if split == "train" else setup.limit
+        if limit is None and setup.dataset == "digits":
+            limit = DIGITS_LIMIT
+        channels = model.channels
+        data = load_data(setup.dataset, setup.data, split=split, limit=limit, size=setup.size, channels=channels)
+        if data.shape is None:  # pictures of several sizes cannot make a batch
+            size = model.size or 224
+            return load_data(setup.dataset, setup.data, split=split, limit=limit, size=size, channels=channels)
+        return data
+
+    def stream(self, scenario: Scenario, seed: int) -> Stream:
+        """The stream of a scenario over the setup's data and corruptions.
+
+        Raises:
+            TTAError, CorruptionError: It cannot be made.
+        """
+        from tta.streams import make_stream
+
+        if scenario.order == "ccc":
+            return self._ccc_stream(scenario, seed)
+        domains = self._domains(scenario.order, seed)
+        intruders = self._intruders(scenario.intruders, domains, seed)
+        return make_stream(
+            domains, scenario.order, scenario.batch_size, seed, arrangement=scenario.arrangement, intruders=intruders
+        )
+
+    def _domains(self, order: str, seed: int) -> list[Domain]:
+        from tta.data.kept import Kept
+        from tta.streams import Domain
+
+        if self.setup.natural:
+            return [Domain(name, 0, images) for name, images in self.natural.items()]
+        severities = self.setup.severities(order)
+        shifts = [
+            (name, severity) for name in self.setup.shifts() for severity in ([0.0] if name == CLEAN else severities)
+        ]
+        size = len(self.images) * math.prod(self.images.shape or ())
+        if size * len(shifts) > KEPT_BYTES:
+            return [Domain(name, severity, self._shifted(name, severity, seed)) for name, severity in shifts]
+        # The same images for every scenario of a seed, computed once.
+        if self._kept[0] != seed:
+            self._kept = seed, {}
+        kept = self._kept[1]
+        for shift in shifts:
+            if shift not in kept:
+                kept[shift] = Kept(self._shifted(*shift, seed))
+        return [Domain(name, severity, kept[name, severity]) for name, severity in shifts]
+
+    def _shifted(self, name: str, severity: float, seed: int) -> ImageData:
+        """The data under one corruption, computed or as they are stored."""
+        from tta.datasets import Corrupted, stored_corruption
+
+        setup, data = self.setup, self.images
+        if name == CLEAN:
+            return data
+        if setup.stored is None:
+            return Corrupted(data, name, severity, seed, device=self.device)
+        if severity % 1:
+            raise TTAError(f"stored corruptions have the severities 1 to 5, not {severity:g}")
+        channels, _, size = data.shape or (None, None, None)
+        return stored_corruption(
+            setup.stored, name, int(severity), like=data, limit=setup.limit, size=size, channels=channels
+        )
+
+    def _intruders(self, text: str, domains: list[Domain], seed: int) -> Intruders | None:
+        """What is mixed in; malicious users poison images of the training split under the stream's corruptions."""
+        from tta.datasets import Corrupted, load_data
+        from tta.intruder_kinds import make_intruders, read_intruders
+        from tta.streams import Domain
+
+        which = (text, seed, tuple(domain.label for domain in domains))
+        if self._intruding is not None and self._intruding[0] == which:
+            return self._intruding[1]
+        kind, data, own, other = read_intruders(text), self.images, list[Domain](), None
+        if kind is not None and kind[0] == "ood":
+            channels, height, _ = data.shape or (3, 224, 224)
+            other = load_data(self.setup.ood or "digits", self.setup.data, size=height, channels=channels)
+        elif kind is not None and kind[0].startswith(("benign", "poison")):
+            if self.setup.natural:
+                raise TTAError(f"intruders of the kind {kind[0]} bring corrupted images; natural domains have none")
+            own = [
+                Domain(d.name, d.severity, Corrupted(self.source_data, d.name, d.severity, seed, device=self.device))
+                for d in domains
+            ]
+        own = [dataclasses.replace(domain, scored=False) for domain in own]
+        found = make_intruders(text, domains, own=own, other=other, model=self.model, seed=seed)
+        self._intruding = which, found
+        return found
+
+    def _ccc_stream(self, scenario: Scenario, seed: int) -> Stream:
+        """The stream of the order ccc; what it needs to know of the source model is measured once and kept."""
+        from tta.ccc import CCC, make_ccc
+        from tta.ccc_accuracy import Accuracies, cache_folder
+        from tta.commands import complain
+
+        if self.setup.stored is not None:
+            raise TTAError("the order ccc computes its images; leave --stored out")
+        ccc = self.ccc or CCC(names=self.setup.domains)
+        accuracies = Accuracies(
+            self.model, self.images, folder=cache_folder(), crop=ccc.crop, store_jpeg=ccc.store_jpeg, device=self.device
+        )
+        if not accuracies.cells:
+            complain(f"measuring {self.model.name} under pairs of corruptions, to be kept in {accuracies.file}")
+        return make_ccc(self.images, accuracies, ccc, scenario.batch_size, seed, device=self.device)
