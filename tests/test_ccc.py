@@ -19,6 +19,7 @@ from tta.ccc_accuracy import Accuracies, cell_name
 from tta.ccc_path import find_path
 from tta.cli import main
 from tta.errors import TTAError
+from tta.intruders import Intruders, noise_domain
 from tta.random_crops import crop_size, random_crops
 from tta.streams import make_stream
 
@@ -294,6 +295,20 @@ def test_more_images_than_the_data_have_come_in_several_shuffles():
     assert section.index[:40].sort().values.tolist() == list(range(40))
     assert section.index[40:80].sort().values.tolist() == list(range(40))
     assert section.index[:40].tolist() != section.index[40:80].tolist()
+
+
+def test_intruders_come_in_every_section():
+    ccc = CCC(target=60.0, speed=7, images=400, names=POOL)
+    shape = Shades().images(torch.tensor([0])).shape[1:]
+    mixed = make_ccc(Shades(), ACCURACIES, ccc, 16, intruders=Intruders("noise", 0.2, (noise_domain(shape),)))
+    assert mixed.name == "ccc+noise:0.2"
+    for visit, alone in zip(mixed.visits(), stream().visits(), strict=True):
+        inside = visit.domain == len(mixed.domains) - 1
+        assert inside.sum() == round(len(alone.index) / 4)
+        assert torch.equal(visit.index[~inside], alone.index)
+    two = Intruders("noise", 0.2, tuple(noise_domain(shape, kind) for kind in ("noise", "noise_gaussian")))
+    with pytest.raises(TTAError, match="2 domains; give one"):
+        make_ccc(Shades(), ACCURACIES, ccc, 16, intruders=two)
 
 
 def test_storage_as_jpeg_is_the_last_step():

@@ -107,6 +107,39 @@ def test_definition_says_what_determines_the_batches():
     assert len({base.hash, *(other.hash for other in others)}) == 6
 
 
+ARRANGEMENTS = ["shuffled", "stored", "sorted", "dirichlet:0.1", "label_shift:9", "long_tailed:4"]
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+@pytest.mark.parametrize("order", ["continual", "mixed", "recurring:2"])
+def test_a_sequence_is_the_same_again_and_at_any_batch_size(order, arrangement):
+    def images(size):
+        batches = list(make_stream(domains(30, 21), order, size, seed=3, arrangement=arrangement))
+        return [torch.cat([getattr(b, name) for b in batches]) for name in ("x", "y", "index", "domain")]
+
+    first = images(4)
+    for again in (images(4), images(1), images(64)):
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_every_kind_of_stream_has_its_own_hash():
+    kinds = [*ARRANGEMENTS, "dirichlet:0.2", "label_shift:8", "long_tailed:5"]
+    hashes = [
+        make_stream(domains(30, 21), order, seed=seed, arrangement=arrangement).hash
+        for order in ("continual", "mixed", "recurring:2", "recurring:3")
+        for arrangement in kinds
+        for seed in (0, 1)
+    ]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_a_stream_of_many_batches_is_defined_without_its_images():
+    data = Pictures(50_000)
+    stream = make_stream([Domain("fog", 5, data)], "recurring:40", 10, arrangement="dirichlet:0.1")
+    assert len(stream) == 200_000
+    assert not data.asked
+
+
 def test_ahead_makes_one_batch_ahead_and_no_more():
     data = Pictures(40)
     made = make_stream([Domain("fog", 5, data)], batch_size=4).batches(ahead=True)

@@ -39,6 +39,7 @@ DESCRIPTION = """Test-time adaptation: models that learn from the images they me
 examples:
   tta bench             five methods on the embedded digits under 15 corruptions
   tta bench --help      the options, and examples with other data and models
+  tta compare A B       two finished runs, on the same images, with intervals
   tta methods           the methods, what they update, need and cost
   tta check FILE.py:CLASS  whether a method of yours keeps what all methods promise"""
 

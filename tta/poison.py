@@ -22,8 +22,9 @@ from __future__ import annotations
 import copy
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 STEALTH = {"nhe": 0.1, "ble": 1.0}
 #: As many own images tell an attacker what the source model confuses with what.
 STUDIED = 1024
-#: Bytes of poison that are kept; what was made first is made again when it is needed.
+#: Bytes of poison that an attacker keeps; what was made first is made again when it is needed.
 KEPT = 2**29
 
 
@@ -99,6 +100,21 @@ class Attacker:
         stealth = STEALTH.get(self.attack.name)
         self.statistics = None if stealth is None else FeatureStatistics(self.surrogate, stealth)
         self.device = next((p.device for p in self.surrogate.parameters()), torch.device("cpu"))
+        self._kept: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
+
+    def kept(self, images: str, block: int, make: Callable[[], Tensor]) -> Tensor:
+        """A block of poison, made if it is not kept.
+
+        Args:
+            images: Fingerprint of the poisoned images.
+            block: Number of the block.
+            make: Makes it.
+        """
+        if (images, block) not in self._kept:
+            self._kept[images, block] = make()
+            while len(self._kept) > 1 and sum(made.numel() for made in self._kept.values()) > KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[images, block]
 
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
@@ -164,7 +180,6 @@ class Poisoned:
         self.mirrors = getattr(data, "mirrors", True)
         self.sequence = fixed_sequence(len(data))
         self._place = torch.argsort(self.sequence)
-        self._made: OrderedDict[int, Tensor] = OrderedDict()
         check_labels(data, attacker.probabilities(data.images(self._own(0)[:2])).shape[1])
 
     def __len__(self) -> int:
@@ -183,29 +198,25 @@ class Poisoned:
         out: Tensor | None = None
         for block in blocks.unique().tolist():
             here = blocks == block
-            made = self._block(block)[places[here] % BLOCK]
+            made = self.attacker.kept(self.fingerprint, block, partial(self._make, block))[places[here] % BLOCK]
             out = made.new_empty(len(places), *made.shape[1:]) if out is None else out
             out[here] = made
-        return self._block(0)[:0] if out is None else out
+        return self.data.images(positions(index, len(self))).to("cpu", torch.uint8) if out is None else out
 
-    def _block(self, number: int) -> Tensor:
+    def _make(self, block: int) -> Tensor:
         """Images that are poisoned together; they are as many in the last block, with some of the first."""
-        if number not in self._made:
-            own = self._own(number)
-            x, y = self.data.images(own), self.data.labels[own]
-            keys = Keyed(image_keys(self.seed, f"poison {self.attacker.attack.name}", 0, own), "cpu")
-            start = keys.uniform(*x.shape[1:], low=-1.0, high=1.0)
-            others = None
-            if self.attacker.attack.name == "ble":
-                y = self._confusions[y]
-            elif self.attacker.attack.name == "dia":
-                start = torch.zeros_like(start)  # as published
-                beside = self._own(number + 1)
-                others = self.data.images(beside), self.data.labels[beside]
-            self._made[number] = self.attacker.craft(x, y, start, others)
-            while len(self._made) > 1 and sum(made.numel() for made in self._made.values()) > KEPT:
-                self._made.popitem(last=False)
-        return self._made[number]
+        own = self._own(block)
+        x, y = self.data.images(own), self.data.labels[own]
+        keys = Keyed(image_keys(self.seed, f"poison {self.attacker.attack.name}", 0, own), "cpu")
+        start = keys.uniform(*x.shape[1:], low=-1.0, high=1.0)
+        others = None
+        if self.attacker.attack.name == "ble":
+            y = self._confusions[y]
+        elif self.attacker.attack.name == "dia":
+            start = torch.zeros_like(start)  # as published
+            beside = self._own(block + 1)
+            others = self.data.images(beside), self.data.labels[beside]
+        return self.attacker.craft(x, y, start, others)
 
     def _own(self, block: int) -> Tensor:
         """Positions of the images of a block."""

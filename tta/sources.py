@@ -20,6 +20,7 @@ from torch import nn
 from tta.checkpoints import load_into, read_checkpoint
 from tta.errors import TTAError, unknown
 from tta.preprocessing import Preprocessing
+from tta.robustbench_nets import CONSTANTS, NETS
 
 
 @dataclass
@@ -155,21 +156,35 @@ def from_torchvision(name: str, weights: Path | None) -> Source:
 
 
 def from_robustbench(name: str, weights: Path | None) -> Source:
-    """A RobustBench model, DATASET/THREAT/NAME; its preprocessing is inside."""
+    """A RobustBench model, DATASET/THREAT/NAME; its preprocessing is inside.
+
+    The networks of `tta.robustbench_nets` are read from their file without that package, which is needed for others.
+    """
     parts = name.split("/")
     if len(parts) != 3:
         raise TTAError(f"robustbench:{name}: expected DATASET/THREAT/NAME, such as cifar10/corruptions/Standard")
     dataset, threat, model = parts
-    folder = torch_cache().parent / "robustbench"
-    expected = folder / dataset / threat / f"{model}.pt"
+    expected = robustbench_file(name)
+    folder = expected.parents[2]
+    if name in NETS and (weights is not None or expected.is_file()):
+        net, preprocessing = NETS[name][0](), NETS[name][1]
+        state, _ = read_checkpoint(weights or expected)
+        state = {key: value for key, value in state.items() if key.rpartition(".")[2] not in CONSTANTS}
+        load_into(net, state, str(weights or expected))
+        return Source(net, preprocessing)
     if weights is not None:
-        raise TTAError(f"robustbench models take no weights=; put the file at {expected}")
+        raise TTAError(f"robustbench:{name} takes no weights= (only {', '.join(NETS)} do); put the file at {expected}")
     load_model = import_robustbench()
     try:
         net = load_model(model_name=model, model_dir=str(folder), dataset=dataset, threat_model=threat)
     except Exception as error:  # of the network, the file system or its own look-up
         raise offline(f"robustbench:{name}", str(expected), [folder], error) from error
     return Source(net)
+
+
+def robustbench_file(name: str) -> Path:
+    """Where the checkpoint of a RobustBench model DATASET/THREAT/NAME is kept."""
+    return torch_cache().parent / "robustbench" / f"{name}.pt"
 
 
 def import_robustbench() -> Any:

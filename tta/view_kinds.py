@@ -12,6 +12,7 @@ from tta.augmix import AugMixViews
 from tta.errors import unknown
 from tta.randaugment import RandAugmentViews
 from tta.random_fields import RandomFieldViews
+from tta.targeted_views import TargetedViews
 from tta.views import CottaViews, Draws, ShiftViews
 
 
@@ -40,14 +41,25 @@ def views_of(kind: str, flip: bool = True) -> Views:
 
     Args:
         kind: One of `KINDS`: "shift" (whole pixels), "cotta" (colours, rotation, scaling, blur, noise), "augmix",
-            "randaugment", "field" (smooth random fields of displacement and colour).
+            "randaugment", "field" (smooth random fields of displacement and colour). Or "targeted:" and the name of a
+            MedMNIST data set, "targeted:bloodmnist": random corruptions of the kinds that such images meet.
         flip: Whether half of the views are mirrored; False where a mirrored image is another class.
 
     Raises:
-        TTAError: There is no such kind.
+        TTAError: There is no such kind, or no such data set.
+
+    >>> views_of("targeted:bloodmnist", flip=False)
+    TargetedViews(dataset='bloodmnist', per_image=False, flip=False)
     """
+    name, _, dataset = kind.partition(":")
+    if name == "targeted":
+        from corruptions.medical import REGISTRY
+
+        if dataset not in REGISTRY:
+            raise unknown("data set of targeted views", dataset, REGISTRY)
+        return TargetedViews(dataset, flip=flip)
     if kind not in KINDS:
-        raise unknown("kind of views", kind, list(KINDS))
+        raise unknown("kind of views", kind, [*KINDS, "targeted:DATASET"])
     return KINDS[kind](flip=flip)
 
 

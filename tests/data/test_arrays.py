@@ -1,5 +1,7 @@
 """Arrays in .npz and .npy files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +100,20 @@ def test_arrays_resize_as_images_do(tmp_path, rng):
     data = load_data("a.npz", tmp_path, size=32)
     assert data.shape == (3, 32, 32)
     assert same(data.images(slice(None)), [np.asarray(crop(Image.fromarray(image), 32)) for image in x])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the memory of mapped files")
+def test_what_was_read_of_a_mapped_file_does_not_stay_in_memory(tmp_path):
+    def mapped_megabytes():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssFile"))
+
+    np.save(tmp_path / "set.npy", np.zeros((800, 224, 224), np.uint8))  # 40 MB
+    np.save(tmp_path / "labels.npy", np.arange(800) % 2)
+    data = load_data("set.npy", tmp_path)
+    data.images(slice(8))
+    before = mapped_megabytes()
+    for start in range(0, 800, 50):
+        data.images(slice(start, start + 50))
+    assert data.fingerprint
+    assert mapped_megabytes() - before < 15

@@ -8,9 +8,12 @@ from nets import resnet, vit
 from torch import Tensor, nn
 
 import tta
+from corruptions import targeted_views
+from tta.contract import NETS, check
 from tta.features import features_and_logits
+from tta.targeted_views import TargetedViews
 from tta.uncertainty import ComputeGate
-from tta.view_kinds import KINDS, views_of
+from tta.view_kinds import KINDS, part_of, views_of
 from tta.views import Draws
 
 
@@ -69,6 +72,51 @@ def test_unknown_views_are_refused():
     for name in ("ttaug", "ttaug_gated", "ttaug_close", "memo"):
         with pytest.raises(tta.TTAError, match="shift"):
             tta.wrap(resnet(), name, kind="shifts")
+
+
+def test_targeted_views_are_the_corruptions_of_the_data_set_that_is_named():
+    x = images(0)
+    adapter = tta.wrap(resnet(), "ttaug", kind="targeted:bloodmnist", views=3, flip=False)
+    seeds = torch.randint(2**62, (3,), generator=torch.Generator().set_state(adapter.host_generator.get_state()))
+    views = [targeted_views(x, "bloodmnist", 1, torch.Generator().manual_seed(int(seed))) for seed in seeds]
+    net = resnet()
+    with torch.no_grad():
+        torch.testing.assert_close(adapter(x), sum(map(net, (x, *views))) / 4)
+    assert sum(not torch.equal(view, x) for view in views) >= 2
+    other = tta.wrap(resnet(), "ttaug", kind="targeted:octmnist", views=3, flip=False)
+    assert not torch.allclose(other(x), tta.wrap(resnet(), "ttaug", kind="targeted:bloodmnist", views=3, flip=False)(x))
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_targeted_views_can_be_made_in_parts(per_image):
+    x, make = images(0, 4), TargetedViews("dermamnist", per_image=per_image)
+    draws = make.draw(6, x, torch.Generator().manual_seed(0))
+    rows = 4 if per_image else 1
+    whole = make.apply(x, draws)
+    assert whole.shape == (24, 3, 32, 32)
+    assert whole.min() >= 0
+    assert whole.max() <= 1
+    parts = [make.apply(x, part_of(draws, k * rows, (k + 1) * rows)) for k in range(6)]
+    assert torch.equal(whole, torch.cat(parts))
+    still = make.apply(x, {**draws, "flip": torch.zeros_like(draws["flip"])})
+    mirrored = draws["flip"].repeat_interleave(24 // len(draws["flip"]))
+    assert torch.equal(whole[mirrored], still[mirrored].flip(3))
+    assert torch.equal(whole[~mirrored], still[~mirrored])
+    assert mirrored.any()
+    assert not mirrored.all()
+
+
+def test_targeted_views_keep_the_promises():
+    outcomes = check(
+        lambda model: tta.wrap(model, "ttaug", kind="targeted:pathmnist", views=2), {"any": NETS["group_norm"]}
+    )
+    assert [outcome for outcome in outcomes if outcome.verdict != "kept"] == []
+
+
+def test_targeted_views_need_the_name_of_a_data_set():
+    for kind, hint in (("targeted", "bloodmnist"), ("targeted:blodmnist", "did you mean 'bloodmnist'")):
+        with pytest.raises(tta.TTAError, match=hint):
+            tta.wrap(resnet(), "ttaug", kind=kind)
 
 
 def test_only_unsure_images_are_augmented():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +68,7 @@ class ArrayImages(ImageData):
         """As in `ImageData`."""
         chosen = positions(index, len(self)).numpy()
         batch = np.array(self.array[chosen])
+        release(self.array)
         if self.layout == "NHW":
             batch = batch[:, None]
         elif self.layout == "NHWC":
@@ -98,19 +100,31 @@ class ArrayImages(ImageData):
         step = max(1, 2**24 // max(1, self.array[0].nbytes))
         for start in range(0, len(self), step):
             digest.update(self.array[start : start + step].tobytes())
+            release(self.array)
         digest.update(self.labels.numpy().tobytes())
         return digest.hexdigest()
 
 
+def mapped(array: np.ndarray) -> np.memmap | None:
+    """The memory map that an array is, or is a part of; None for other arrays."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array if isinstance(array, np.memmap) else None
+
+
 def place_in_file(array: np.ndarray) -> tuple[str, int, tuple[int, ...], tuple[int, ...]] | None:
     """File, offset, shape and strides of a memory map or of a part of one; None for other arrays."""
-    root = array
-    while isinstance(root.base, np.ndarray):
-        root = root.base
-    if not isinstance(root, np.memmap) or root.filename is None:
+    if (root := mapped(array)) is None or root.filename is None:
         return None
     offset = root.offset + array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
     return str(root.filename), offset, array.shape, array.strides
+
+
+def release(array: np.ndarray) -> None:
+    """Gives back the memory of what was read of a memory map; else all of the file would count as ours in the end."""
+    root = mapped(array)
+    if root is not None and hasattr(mmap, "MADV_DONTNEED"):
+        root._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # numpy does not show it
 
 
 def shape_of(images: np.ndarray, layout: str) -> tuple[int, int, int]:

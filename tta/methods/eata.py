@@ -148,6 +148,12 @@ class EATA(ETA):
             """The published ImageNet-C setting, ResNet-50, batches of 64 images."""
             return cls(optimiser=SGD(lr=2.5e-4, momentum=0.9), similarity_margin=0.05, fisher_weight=2000.0)
 
+        @classmethod
+        def imagenet_benchmark(cls) -> EATA.Config:
+            """ImageNet-C as in Doebler et al.'s benchmark: with Nesterov momentum."""
+            optimiser = SGD(lr=2.5e-4, momentum=0.9, nesterov=True)
+            return cls(optimiser=optimiser, similarity_margin=0.05, fisher_weight=2000.0)
+
     config: Config
     source: Tensor
     fisher: Tensor

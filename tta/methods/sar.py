@@ -70,6 +70,11 @@ class SAR(Selective):
             return cls(optimiser=SAM(SGD(lr=2.5e-4, momentum=0.9)), keep_average=True)
 
         @classmethod
+        def imagenet_benchmark(cls) -> SAR.Config:
+            """ImageNet-C with ResNet-50 as in Doebler et al.'s benchmark: a recovery forgets the average."""
+            return cls(optimiser=SAM(SGD(lr=2.5e-4, momentum=0.9)))
+
+        @classmethod
         def imagenet_vit(cls) -> SAR.Config:
             """The published ImageNet-C setting, ViT-B, batches of 64 images."""
             return cls(optimiser=SAM(SGD(lr=1e-3, momentum=0.9)), keep_average=True)

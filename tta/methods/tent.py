@@ -36,6 +36,11 @@ class Tent(Adapter):
             """The published ImageNet-C setting, batches of 64 images."""
             return cls(optimiser=SGD(lr=2.5e-4, momentum=0.9))
 
+        @classmethod
+        def imagenet_benchmark(cls) -> Tent.Config:
+            """ImageNet-C as in Doebler et al.'s benchmark and in CoTTA's comparison: with Nesterov momentum."""
+            return cls(optimiser=SGD(lr=2.5e-4, momentum=0.9, nesterov=True))
+
     config: Config
     requires = Requirements(affine_norm=True)
     updates = "norm scale and shift"
