@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from fakes import Oracle, Pictures, Worsening, domains
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tta.errors import TTAError
@@ -50,6 +50,7 @@ def test_one_window_of_a_thousand_among_good_ones_is_found():
     assert found.harm_rate == pytest.approx(100 * 989 / 9001)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40), st.integers(1, 50))
 def test_against_a_loop(answers, window):
     wrong, source = (np.array(column, int) for column in zip(*answers, strict=True))

@@ -73,6 +73,7 @@ def test_a_threshold_cannot_part_equal_confidences():
     assert coverage_at_risk(confidence, wrong, 25) == 100
 
 
+@settings(deadline=None)
 @given(answers)
 def test_area_is_the_mean_over_all_orders_of_tied_images(answers):
     confidence, wrong, _ = columns(answers)
@@ -86,6 +87,7 @@ def test_area_is_the_mean_over_all_orders_of_tied_images(answers):
     assert risk_coverage_area(confidence, wrong) == pytest.approx(100 * total / len(wrong), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(answers, st.floats(0, 100))
 def test_coverage_against_a_loop(answers, risk):
     confidence, wrong, _ = columns(answers)
@@ -97,6 +99,7 @@ def test_coverage_against_a_loop(answers, risk):
     assert coverage_at_risk(confidence, wrong, risk) == pytest.approx(max(reached))
 
 
+@settings(deadline=None)
 @given(answers, st.randoms())
 def test_the_order_of_the_images_does_not_matter(answers, random):
     first, second = columns(answers), columns(random.sample(answers, len(answers)))
@@ -109,6 +112,7 @@ def test_the_order_of_the_images_does_not_matter(answers, random):
 # tails
 
 
+@settings(deadline=None)
 @given(answers)
 def test_balanced_error_against_scikit_learn(answers):
     _, wrong, label = columns(answers)
@@ -127,6 +131,7 @@ def test_the_worst_class_is_the_lowest_of_equals():
     assert worst_class(~wrong & False, label) == (0, 0, 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.integers(1, 40))
 def test_windows_against_a_loop(values, size):
     width = min(size, len(values))
@@ -160,7 +165,7 @@ def test_values_of_a_stream_against_other_libraries():
     assert found["brier"] == pytest.approx((probs - one_hot).square().sum(1).mean().item(), rel=1e-5)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000))
 def test_calibration_bins_are_those_of_the_metric(seed):
     logits, y = sample(60, 3, seed)
