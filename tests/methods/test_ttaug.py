@@ -121,7 +121,7 @@ def test_targeted_views_need_the_name_of_a_data_set():
 
 def test_only_unsure_images_are_augmented():
     net = Counted(resnet())
-    adapter = tta.wrap(net, "ttaug_gated", views=4, budget=0.25)
+    adapter = tta.wrap(net, "ttaug_gated", views=4, budget=0.25, first=0)
     adapter.transform = Known(4)
     x = images(0, 16)
     out, own = adapter(x), resnet()(x)
@@ -134,9 +134,66 @@ def test_only_unsure_images_are_augmented():
     assert int(adapter.info.used) == 4
 
 
+def test_images_that_are_still_unsure_after_a_few_views_get_the_others():
+    net = Counted(resnet())
+    adapter = tta.wrap(net, "ttaug_gated", views=4, budget=0.375, first=1, first_budget=0.5)
+    assert adapter.config.looks() == ((1, 0.75), (3, 0.25))
+    looks = []
+
+    class Dimmed:
+        """View k of the first look is half as bright, those of the second are a third, a sixth and black."""
+
+        def draw(self, count: int, x: Tensor, generator: torch.Generator) -> Draws:
+            looks.append(x)
+            return {"flip": torch.arange(count).repeat_interleave(len(x)) + (count > 1)}
+
+        def apply(self, x: Tensor, draws: Draws, generator: torch.Generator | None = None) -> Tensor:
+            light = torch.tensor([1 / 2, 1 / 3, 1 / 6, 0])[draws["flip"]]
+            return x.repeat(len(light) // len(x), 1, 1, 1) * light[:, None, None, None]
+
+    adapter.transform = Dimmed()
+    x = images(0, 16)
+    out = adapter(x)
+    plain, own = resnet(), resnet()(x)
+
+    def unsure(logits: Tensor, count: int) -> Tensor:
+        probs = logits.softmax(1)
+        return (-(probs * probs.log()).sum(1)).argsort(descending=True)[:count]
+
+    first = unsure(own, 12)
+    expected = own.clone()
+    expected[first] = (own + plain(x / 2))[first] / 2
+    second = first[unsure(expected[first], 4)]
+    expected[second] = (own + sum(plain(x * light) for light in (1 / 2, 1 / 3, 1 / 6, 0)))[second] / 5
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    assert adapter.model.images == 16 + 12 * 1 + 4 * 3
+    assert int(adapter.info.used) == 12
+    assert sorted(map(float, looks[1].mean((1, 2, 3)))) == sorted(map(float, x[second].mean((1, 2, 3))))
+
+
+@pytest.mark.parametrize("sizes", [[16] * 8, [1] * 40, [3, 1, 16, 7]])
+def test_both_looks_together_keep_the_budget_on_any_stream(sizes):
+    net = Counted(resnet())
+    adapter, seen = tta.wrap(net, "ttaug_gated", views=4, budget=0.45, first=1), 0
+    for k, size in enumerate(sizes):
+        adapter(images(k, size) * (1 + k) / len(sizes))
+        seen += size
+        assert adapter.model.images - seen <= 0.45 * 4 * seen
+    assert adapter.model.images > seen
+
+
+@pytest.mark.parametrize(
+    "settings", [{"budget": 1.5}, {"first": 9}, {"first": -1}, {"views": 0, "first": 0}, {"first_budget": 2}]
+)
+def test_a_gate_that_makes_no_sense_is_refused(settings):
+    with pytest.raises(tta.TTAError, match="ttaug_gated: "):
+        tta.wrap(resnet(), "ttaug_gated", **settings)
+
+
 def test_with_the_whole_budget_it_is_plain_augmentation():
     x = images(0)
-    plain, gated = tta.wrap(resnet(), "ttaug", views=3), tta.wrap(resnet(), "ttaug_gated", views=3, budget=1.0)
+    plain = tta.wrap(resnet(), "ttaug", views=3)
+    gated = tta.wrap(resnet(), "ttaug_gated", views=3, budget=1.0, first=0)
     torch.testing.assert_close(gated(x), plain(x), atol=1e-5, rtol=1e-5)
 
 
