@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
+from tta.bench import benchmark
 from tta.errors import TTAError
 from tta.evaluate import AdapterFailed, evaluate
 from tta.label_maps import IGNORED, MAP_METRICS, MeanIoU, PixelError
@@ -168,3 +169,16 @@ def test_maps_of_another_size_are_refused():
     data.labels[0, 3, 3] = 3
     with pytest.raises(TTAError, match="labels of maps run from 0 to 3, but the model has 3 classes"):
         evaluate(wrap(Brightest(), "source"), make_stream([Domain("fog", 5, data)]))
+
+
+def test_a_benchmark_over_label_maps_is_kept_and_reused(tmp_path):
+    def stream(seed):
+        return make_stream([Domain("noise", 1, Maps())], batch_size=4, seed=seed)
+
+    first = benchmark(["source", "bn"], stream, convolutional(), out=tmp_path)
+    again = benchmark(["source", "bn"], stream, convolutional(), out=tmp_path)
+    assert {row.metric for row in first.rows} >= {"error", "miou"}
+    assert again.rows == first.rows
+    assert len(list((tmp_path / "cells").glob("*.json"))) == 2
+    with pytest.raises(TTAError, match=r"shape \(B, K, 8, 6\) with K >= 2"):
+        benchmark(["source"], stream, nn.Sequential(nn.Flatten(), nn.Linear(144, 3)))

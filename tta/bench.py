@@ -307,13 +307,16 @@ def check_model(model: nn.Module, stream: Stream) -> None:
         for domain in stream.domains:
             x = to_unit(domain.data.images(torch.tensor([0])), domain.label, device_of(model))
             logits = _try(model, x, domain.label)
-            if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1 or logits.shape[1] < 2:
+            sides = domain.data.labels.shape[1:]  # of label maps
+            fits = isinstance(logits, Tensor) and (len(logits), *logits.shape[2:]) == (1, *sides) and logits.ndim >= 2
+            if not fits or logits.shape[1] < 2:
                 what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+                wanted = ", ".join(str(side) for side in ("B", "K", *sides))
                 raise TTAError(
-                    f"the model must return logits of shape (B, K) with K >= 2; for one image of {domain.label} it"
+                    f"the model must return logits of shape ({wanted}) with K >= 2; for one image of {domain.label} it"
                     f" returned {what}: wrap it in a module that does"
                 )
-            if getattr(domain, "scored", True):
+            if domain.scored:
                 check_labels(domain.data, logits.shape[1])
     finally:
         for module, mode in training.items():

@@ -20,7 +20,7 @@ from corruptions import frost_source, ink_source
 from tta import files, provenance
 from tta.adapter import Adapter
 from tta.plugins import source_hash
-from tta.records import load_records, save_records
+from tta.records import LAYOUT, load_records, save_records
 from tta.registry import configuration, method, split_preset, wrap
 from tta.results import Results
 from tta.scenarios import Scenario
@@ -86,8 +86,8 @@ class Store:
         if self.out is None or self.fresh or not self._path(cell, key).exists():
             return None
         results = Results.from_json(self._path(cell, key))
-        if results.rows:
-            results.records[str(cell)] = load_records(self._path(cell, key).with_suffix(".npz"))
+        if (records := self._path(cell, key).with_suffix(".npz")).exists():  # label maps and failures have none
+            results.records[str(cell)] = load_records(records)
         return results
 
     def save(self, cell: Cell, key: str, results: Results) -> None:
@@ -129,7 +129,7 @@ def cell_key(
             "device": device.type,
             "frost": frost_source(),
             "ink": ink_source(),
-            "versions": [tta.__version__, torch.__version__],
+            "versions": [tta.__version__, torch.__version__, LAYOUT],
             **({"code": code} if code else {}),
         }
     )
