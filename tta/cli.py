@@ -22,6 +22,7 @@ from tta.commands import BAD_INPUT, INTERRUPTED, OK, Corruptions, Methods, compl
 from tta.compare_command import COMPARE, Compare
 from tta.corrupt_command import CORRUPT, Corrupt
 from tta.errors import TTAError, unknown
+from tta.reproduce_command import REPRODUCE, Reproduce
 from tta.stress_command import STRESS, Stress
 
 #: Every command with its help, of which the first paragraph stands in the list of commands.
@@ -29,6 +30,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "bench": (Bench, BENCH),
     "stress": (Stress, STRESS),
     "compare": (Compare, COMPARE),
+    "reproduce": (Reproduce, REPRODUCE),
     "methods": (Methods, first_line(Methods)),
     "check": (Check, CHECK),
     "corruptions": (Corruptions, first_line(Corruptions)),
