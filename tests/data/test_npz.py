@@ -3,6 +3,7 @@
 import shutil
 import tracemalloc
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_severities_stored_image_by_image_are_read_with_a_step(tmp_path, rng):
 
 def test_no_room_to_unpack_is_told_before_anything_is_written(tmp_path, rng, cache, monkeypatch):
     write(tmp_path / "set.npz", rng)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     with pytest.raises(TTAError, match="set TTA_CACHE to a folder with more room"):
         load_data("set.npz", tmp_path)
     assert list(cache.iterdir()) == []

@@ -86,7 +86,7 @@ class Like:
         ("imagenet", "caustic_refraction", r"imagenet_c_bar\.tar\.gz \(no published hash\)"),
         ("tiny-imagenet", "fog", r"Tiny-ImageNet-C\.tar \(MD5 f9c9a9dbdc11469f0b850190f7ad8be1\)"),
         ("bloodmnist", "bubble", r"bloodmnist\.zip \(MD5 daba10a010064a9e38f0d09b498bcf18\)"),
-        ("digits", "fog", "compute them"),
+        ("digits", "fog", "leave the stored folder out, and the corruptions are computed"),
     ],
 )
 def test_a_missing_corruption_says_which_file_has_it(tmp_path, data, corruption, expected):
@@ -102,6 +102,14 @@ def test_a_part_of_imagenet_c_that_is_not_unpacked_is_told(tmp_path):
         stored_corruption(tmp_path, "zoom_blur", 3, like=Like("imagenet"))
     with pytest.raises(TTAError, match=r"get noise\.tar"):
         stored_corruption(tmp_path, "shot_noise", 3, like=Like("imagenet"))
+
+
+@pytest.mark.parametrize("data", ["imagenet", "cifar10"])
+def test_a_misspelled_corruption_is_in_no_archive(tmp_path, data):
+    (tmp_path / "frost" / "1").mkdir(parents=True)
+    with pytest.raises(TTAError, match="did you mean 'frost'") as error:
+        stored_corruption(tmp_path, "forst", 3, like=Like(data))
+    assert "MD5" not in str(error.value)
 
 
 def test_every_corruption_of_imagenet_c_is_in_one_part():

@@ -98,3 +98,17 @@ def test_stored_folders_of_a_subset_of_imagenet(tmp_path, rng):
     data = stored_corruption(tmp_path / "stored", "fog", 1, like=load_data("imagenet-a", tmp_path))
     assert data.class_indices == IMAGENET_A
     assert data.labels.tolist() == [0, 1]
+
+
+def test_medmnist_c_has_a_folder_for_each_data_set(tmp_path, rng):
+    clean = noise(rng, 2, 28, 28, 3)
+    np.savez(tmp_path / "bloodmnist.npz", test_images=clean, test_labels=[[5], [2]])
+    like = load_data("bloodmnist", tmp_path)
+    (tmp_path / "MedMNIST-C" / "bloodmnist").mkdir(parents=True)
+    x = noise(rng, 10, 28, 28, 3)
+    file = tmp_path / "MedMNIST-C" / "bloodmnist" / "bubble.npz"
+    np.savez_compressed(file, test_images=x, test_labels=np.tile([[5], [2]], (5, 1)))
+    for root, name in ((file.parent, "bubble"), (file.parents[1], "medmnist-c/bloodmnist/bubble")):
+        data = stored_corruption(root, name, 5, like=like)
+        assert same(data.images(slice(None)), x[8:])
+        assert data.balanced

@@ -145,13 +145,14 @@ def not_there(what: str, looked: Sequence[Path], expected: str, publication: Pub
         publication: Where it is published; None for what the user alone knows.
     """
     places = " or ".join(str(place) for place in dict.fromkeys(looked))
-    return TTAError(f"{what} is not in {places}; expected {expected}; {what_to_do(looked, publication)}")
+    advice = what_to_do(looked, publication, "give root= or set TTA_DATA")
+    return TTAError(f"{what} is not in {places}; expected {expected}; {advice}")
 
 
-def what_to_do(looked: Sequence[Path], publication: Publication | None) -> str:
-    """Unpack what lies in one of the places already, or get it."""
+def what_to_do(looked: Sequence[Path], publication: Publication | None, otherwise: str) -> str:
+    """Unpack what lies in one of the places already, or get it, or do something else."""
     if publication is None:
-        return "put it there, give root= or set TTA_DATA"
+        return f"put it there, or {otherwise}"
     target = looked[-1]
     for archive in publication.archives:
         for place in dict.fromkeys((*looked, *(place.parent for place in looked))):
@@ -160,7 +161,7 @@ def what_to_do(looked: Sequence[Path], publication: Publication | None) -> str:
                 return f"{file} is there but not unpacked: {unpack(file, target)}{publication.then}"
     wanted = ", ".join(str(archive) for archive in publication.archives)
     put = "put it into" if ".npz" in wanted else "unpack it in"
-    return f"get {wanted} from {publication.page}, {put} {target}{publication.then}; or give root= or set TTA_DATA"
+    return f"get {wanted} from {publication.page}, {put} {target}{publication.then}; or {otherwise}"
 
 
 def unpack(file: Path, target: Path) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import corruptions
 from corruptions.errors import CorruptionError
 from corruptions.files import SEVERITIES, names, one_severity, severity_folder, shard_files
+from corruptions.writing.layout import stem
 from tta.data.arrays import ArrayImages, read_npy
 from tta.data.folders import FolderImages
 from tta.data.images import ImageData
@@ -45,8 +47,8 @@ def stored_corruption(
     told in the note.
 
     Args:
-        root: Folder of the stored set.
-        name: Name of the corruption.
+        root: Folder of the stored set, or of several such folders named like the clean data sets (as MedMNIST-C has).
+        name: Name of the corruption; of "medmnist-c/bloodmnist/bubble", the last part.
         severity: 1 to 5.
         like: The clean data set: gives the classes, and its labels are checked against where the counts agree.
         limit: At most so many images: the first of arrays, evenly spread ones of folders.
@@ -59,7 +61,9 @@ def stored_corruption(
     root = Path(root)
     if severity not in range(1, SEVERITIES + 1):
         raise TTAError(f"severity {severity} is not stored; stored sets have the severities 1 to {SEVERITIES}")
-    severity = int(severity)
+    severity, name = int(severity), stem(name)
+    if like is not None and (root / like.name).is_dir():
+        root = root / like.name
     label = f"{root.name}/{name}-{severity}"
     classes = like.classes if like is not None else None
     data: ImageData
@@ -121,12 +125,15 @@ def one_column(labels: np.ndarray) -> np.ndarray:
 
 def missing(root: Path, name: str, like: ImageData | None) -> TTAError:
     """The error for a corruption that is not there."""
-    publication = publication_of_corrupted(like.name, name) if like is not None else None
+    publication = None
+    if like is not None:
+        spelled = (*corruptions.names(), *map(stem, corruptions.names(f"medmnist-c/{like.name}")))
+        publication = publication_of_corrupted(like.name, name) if name in spelled else None
     # Most archives unpack to a folder of their own, those of ImageNet-C to the corruptions themselves.
     looked = (root,) if publication is not None and publication.bare else (root, root.parent)
-    hint = what_to_do(looked, publication) if publication is not None else "compute them: leave the folder out"
+    hint = what_to_do(looked, publication, "leave the stored folder out, and the corruptions are computed")
     if known := stored_names(root):
-        if publication is None or name in (*known, ""):
+        if publication is None:
             return unknown(f"corruption in {root}", name, known)
         return TTAError(f"{root} has {', '.join(known)}, but no {name}; {hint}")
     state = "holds no stored corruptions" if root.is_dir() else "is not there"
