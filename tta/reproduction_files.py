@@ -105,8 +105,8 @@ def _missing_images(protocol: Protocol, places: Places) -> str:
     else:
         publication = PUBLISHED[f"{protocol.data}-c"]
     target = looked[:1] if publication.bare else [folder.parent for folder in looked[:1]]
-    advice = what_to_do(target, publication).removesuffix("; or give root= or set TTA_DATA")
-    return f"{state}; expected {layout}; {advice}; or give --data DIR or --stored DIR"
+    advice = what_to_do(target, publication, "give --data DIR or --stored DIR")
+    return f"{state}; expected {layout}; {advice}"
 
 
 def listed_images(protocol: Protocol, places: Places) -> Path | None:
