@@ -19,7 +19,8 @@ class Kept(ImageData):
 
     def __init__(self, data: ImageData) -> None:
         self.data = data
-        self.name, self.classes, self.shape, self.mirrors = data.name, data.classes, data.shape, data.mirrors
+        self.take_classes(data)
+        self.name, self.shape = data.name, data.shape
         self.labels, self.keys, self.note = data.labels, data.keys, data.note
         self._images: Tensor | None = None
         self._there = torch.zeros(len(data.labels), dtype=torch.bool)
