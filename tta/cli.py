@@ -39,11 +39,13 @@ COMMANDS: dict[str, tuple[type, str]] = {
 DESCRIPTION = """Test-time adaptation: models that learn from the images they meet, benchmarked.
 
 examples:
-  tta bench             five methods on the embedded digits under 15 corruptions
-  tta bench --help      the options, and examples with other data and models
-  tta compare A B       two finished runs, on the same images, with intervals
-  tta methods           the methods, what they update, need and cost
-  tta check FILE.py:CLASS  whether a method of yours keeps what all methods promise"""
+  tta bench                five methods on the embedded digits under 15 corruptions
+  tta bench --help         the options, and examples with other data and models
+  tta stress               gain or harm on every kind of stream
+  tta compare A B          two finished runs, on the same images, with intervals
+  tta methods              the methods, what they update, need and cost
+  tta check FILE.py:CLASS  whether a method of yours keeps what all methods promise
+  tta reproduce            published values, and whether they come out here"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0; 1 if `tta check` found a broken promise; 2 for input that cannot be used, said in one line on
-        stderr; 130 after Ctrl-C.
+        stderr; 3 if a published value did not come out in `tta reproduce`; 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():
