@@ -22,6 +22,7 @@ from tta.commands import BAD_INPUT, INTERRUPTED, OK, Corruptions, Methods, compl
 from tta.compare_command import COMPARE, Compare
 from tta.corrupt_command import CORRUPT, Corrupt
 from tta.errors import TTAError, unknown
+from tta.report_command import REPORT, Report
 from tta.reproduce_command import REPRODUCE, Reproduce
 from tta.stress_command import STRESS, Stress
 
@@ -29,6 +30,7 @@ from tta.stress_command import STRESS, Stress
 COMMANDS: dict[str, tuple[type, str]] = {
     "bench": (Bench, BENCH),
     "stress": (Stress, STRESS),
+    "report": (Report, REPORT),
     "compare": (Compare, COMPARE),
     "reproduce": (Reproduce, REPRODUCE),
     "methods": (Methods, first_line(Methods)),
@@ -41,6 +43,7 @@ DESCRIPTION = """Test-time adaptation: models that learn from the images they me
 examples:
   tta bench             five methods on the embedded digits under 15 corruptions
   tta bench --help      the options, and examples with other data and models
+  tta report --out DIR  how robust a model is, on one page
   tta compare A B       two finished runs, on the same images, with intervals
   tta methods           the methods, what they update, need and cost
   tta check FILE.py:CLASS  whether a method of yours keeps what all methods promise"""
@@ -53,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process if not given.
 
     Returns:
-        Exit code: 0; 1 if `tta check` found a broken promise; 2 for input that cannot be used, said in one line on
-        stderr; 130 after Ctrl-C.
+        Exit code: 0; 1 if `tta check` found a broken promise; 3 if a condition of `tta report --fail-if` holds; 2 for
+        input that cannot be used, said in one line on stderr; 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():
