@@ -6,10 +6,12 @@ import shlex
 import pytest
 from places import ROOT
 
+from tta import registry
 from tta.cli import main
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+FILES = dict(re.findall(r"<!-- (\w+\.py) -->\n```python\n(.*?)```", README, re.DOTALL))
 PYTHON = [text for language, text in BLOCKS if language == "python"]
 BASH = [[line for line in text.splitlines() if line[:4] == "tta "] for language, text in BLOCKS if language == "bash"]
 COMMANDS = [lines for lines in BASH if lines]
@@ -17,7 +19,13 @@ COMMANDS = [lines for lines in BASH if lines]
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
+    """In a folder with the files that the README shows; what they register is forgotten."""
     monkeypatch.chdir(tmp_path)
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    yield
+    for name in [name for name in registry._registered if name not in registry._BUILT_IN]:
+        del registry._registered[name]
 
 
 def test_the_readme_has_its_commands():

@@ -22,6 +22,7 @@ from tta.commands import BAD_INPUT, INTERRUPTED, OK, Corruptions, Methods, compl
 from tta.compare_command import COMPARE, Compare
 from tta.corrupt_command import CORRUPT, Corrupt
 from tta.errors import TTAError, unknown
+from tta.report_command import REPORT, Report
 from tta.reproduce_command import REPRODUCE, Reproduce
 from tta.stress_command import STRESS, Stress
 
@@ -29,6 +30,7 @@ from tta.stress_command import STRESS, Stress
 COMMANDS: dict[str, tuple[type, str]] = {
     "bench": (Bench, BENCH),
     "stress": (Stress, STRESS),
+    "report": (Report, REPORT),
     "compare": (Compare, COMPARE),
     "reproduce": (Reproduce, REPRODUCE),
     "methods": (Methods, first_line(Methods)),
@@ -41,6 +43,7 @@ DESCRIPTION = """Test-time adaptation: models that learn from the images they me
 examples:
   tta bench                five methods on the embedded digits under 15 corruptions
   tta bench --help         the options, and examples with other data and models
+  tta report --out DIR     how robust a model is, on one page
   tta stress               gain or harm on every kind of stream
   tta compare A B          two finished runs, on the same images, with intervals
   tta methods              the methods, what they update, need and cost
@@ -56,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0; 1 if `tta check` found a broken promise; 2 for input that cannot be used, said in one line on
-        stderr; 3 if a published value did not come out in `tta reproduce`; 130 after Ctrl-C.
+        stderr; 3 if a condition of `tta report --fail-if` holds or a published value did not come out in
+        `tta reproduce`; 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():

@@ -1,0 +1,212 @@
+"""What to do: rules over the numbers of a report, each with the numbers it rests on and its limits.
+
+Rules, and no model: whoever disagrees with a threshold can see it and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tta.stress import MARGIN
+
+#: A gap between clean and corrupted error below this many points is called small, above the second large.
+SMALL_GAP, LARGE_GAP = 5.0, 20.0
+#: Calibration errors in % up to which confidence is called usable.
+USABLE_ECE = 5.0
+#: Share of the images in % that may change class when the camera moves by a pixel.
+STEADY = 5.0
+#: A class counts as left behind if its error is higher than the mean by so many points.
+BEHIND = 15.0
+#: An interval wider than this many points asks for more images.
+WIDE = 6.0
+#: Adaptation has to gain so many points, or it is not worth its moving parts.
+WORTH = 1.0
+
+
+class Advice(NamedTuple):
+    """One recommendation.
+
+    Attributes:
+        rule: Its name.
+        level: "act", "know" or "fine".
+        text: What to do.
+        because: The numbers it rests on.
+        limits: When it does not hold.
+    """
+
+    rule: str
+    level: str
+    text: str
+    because: str
+    limits: str
+
+
+def advise(content: dict[str, Any]) -> list[dict[str, str]]:
+    """The recommendations that the rules make from a report's content, what to act on first."""
+    rules: tuple[Callable[[dict[str, Any]], Advice | None], ...] = (
+        gap, adaptation, weakest_family, confidence, worst_class, shift, sample_size,
+    )  # fmt: skip
+    found = [advice for rule in rules if (advice := rule(content)) is not None]
+    return [advice._asdict() for advice in sorted(found, key=lambda one: ("act", "know", "fine").index(one.level))]
+
+
+def gap(content: dict[str, Any]) -> Advice:
+    """How much corruption costs."""
+    clean, shifted = content["robustness"]["clean"], content["robustness"]["corrupted"]
+    points = shifted["error"] - clean["error"]
+    because = (
+        f"{clean['error']:.1f} % clean against {shifted['error']:.1f} % [{shifted['low']:.1f}, {shifted['high']:.1f}]"
+        f" over {shifted['cells']} pairs of corruption and severity, n = {clean['n']} images each"
+    )
+    limits = "These corruptions are simulated; they stand for cameras and weather, not for new classes or attacks."
+    if points < SMALL_GAP:
+        return Advice("gap", "fine", f"Corruptions cost {points:.1f} points: a small gap.", because, limits)
+    size = "a large gap: do not deploy it unattended where images can degrade" if points > LARGE_GAP else "a gap"
+    return Advice(
+        "gap",
+        "act" if points > LARGE_GAP else "know",
+        f"Corruptions cost {points:.1f} points: {size}.",
+        because,
+        limits,
+    )
+
+
+def weakest_family(content: dict[str, Any]) -> Advice | None:
+    """What to train against."""
+    families = content["robustness"]["families"]
+    if len(families) < 2:
+        return None
+    mean = content["robustness"]["corrupted"]["error"]
+    worst = max(families, key=lambda one: one["error"])
+    if worst["low"] <= mean:
+        return None
+    text = f"When you train again, augment against {worst['family']} first, with other operations than the ones tested."
+    because = (
+        f"{worst['family']} ({', '.join(worst['corruptions'])}): {worst['error']:.1f} %"
+        f" [{worst['low']:.1f}, {worst['high']:.1f}] against {mean:.1f} % on average"
+    )
+    limits = "To train on the tested corruptions themselves would make this report worthless as a test."
+    return Advice("family", "act", text, because, limits)
+
+
+def confidence(content: dict[str, Any]) -> Advice:
+    """Whether a threshold on the confidence may be trusted."""
+    told = content["confidence"]
+    clean, shifted, mended = told["clean"]["ece"], told["shifted"]["ece"], told["temperature"]["shifted"]
+    before, after = mended["ece_before"], mended["ece_after"]
+    because = (
+        f"calibration error {clean:.1f} % clean, {shifted:.1f} % under corruptions; temperature"
+        f" {told['temperature']['temperature']:.2f}, fitted on {told['temperature']['fitted_on']} clean images,"
+        f" takes the latter from {before:.1f} to {after:.1f} % on the other images"
+    )
+    limits = "Calibration error is a mean over images: a single class or corruption can be worse."
+    if told["temperature"]["mistakes"] == 0:
+        limits += " The model makes no mistake on the images that the temperature was fitted on: no fit can help it."
+    if shifted <= USABLE_ECE:
+        return Advice(
+            "confidence", "fine", "The confidence means what it says, also under corruptions.", because, limits
+        )
+    if after <= USABLE_ECE:
+        text = "Divide the logits by the fitted temperature: the confidence is then usable under corruptions too."
+        return Advice("confidence", "act", text, because, limits)
+    which = "helps but does not suffice" if after < before - 1 else "does not mend it"
+    text = f"Do not trust a threshold on the confidence where images are corrupted: temperature scaling {which}."
+    return Advice("confidence", "act", text, because, limits)
+
+
+def choose(content: dict[str, Any]) -> dict[str, Any] | None:
+    """The method to adapt with: of those that harm no stream, the one that gains most; None if none gains enough.
+
+    It has to gain on every stream that it ran on, on average, and its interval must exclude 0 on the first.
+    """
+    methods = [one for one in content["adaptation"]["methods"] if one["method"] != "source" and one["ran"]]
+    safe = [
+        one for one in methods
+        if one["harm_rate"] == 0 and one["ran"] == one["scenarios"] and -one["difference"] >= WORTH
+    ]  # fmt: skip
+    sure = [one for one in safe if _first(content, one["method"])["high"] < 0]
+    return min(sure, key=lambda one: one["difference"], default=None)
+
+
+def _first(content: dict[str, Any], method: str) -> dict[str, Any]:
+    return next(entry for entry in content["adaptation"]["entries"] if entry["method"] == method)
+
+
+def adaptation(content: dict[str, Any]) -> Advice:
+    """Whether to adapt at test time, with what, and where it harms."""
+    methods = [one for one in content["adaptation"]["methods"] if one["method"] != "source" and one["ran"]]
+    chosen, count = choose(content), max((one["scenarios"] for one in methods), default=0)
+    limits = (
+        f"Tested on {count} kinds of streams of these corruptions with {len(content['protocol']['seeds'])} seed(s). The"
+        " intervals cover other images, not another order; your stream may be unlike all of them: measure on your own"
+        " images before, and keep the source model at hand."
+    )
+    if not methods:
+        return Advice("adaptation", "know", "No adaptation method could run on this model.", "see the table", limits)
+    if chosen is not None:
+        first = _first(content, chosen["method"])
+        text = (
+            f"Test-time adaptation helps: {chosen['method']} gains {-chosen['difference']:.1f} points on average and"
+            f" harms none of the {chosen['scenarios']} streams tested, at the cost of"
+            f" {chosen['forward_equivalents']:.1f} forward passes per image (1 without adaptation)."
+        )
+        because = (
+            f"on {first['stream']}, batches of {first['batch_size']}: {first['difference']:+.1f} points"
+            f" [{first['low']:+.1f}, {first['high']:+.1f}], n = {first['n']}; worst stream"
+            f" {chosen['worst_stream']}: {chosen['worst']:+.1f}"
+        )
+        return Advice("adaptation", "act", text, because, limits)
+    best = min(methods, key=lambda one: one["difference"])
+    because = (
+        f"best on average: {best['method']} with {best['difference']:+.1f} points; worst stream {best['worst_stream']},"
+        f" batches of {best['worst_batch_size']}: {best['worst']:+.1f}"
+    )
+    if best["worst"] > MARGIN and -best["difference"] >= WORTH:
+        text = (
+            f"Adapt with {best['method']} only where the stream is known to be of the kind it gains on: it harms"
+            f" {best['harm_rate']:.0f} % of the streams tested. No method gains at least {WORTH:g} point without harm."
+        )
+        return Advice("adaptation", "act", text, because, limits)
+    text = f"Do not adapt: no method gains at least {WORTH:g} point on average without harming a stream."
+    return Advice("adaptation", "know", text, because, limits)
+
+
+def worst_class(content: dict[str, Any]) -> Advice | None:
+    """Whether a class is left behind."""
+    worst, mean = content["classes"][0], content["robustness"]["corrupted"]["error"]
+    if worst["low"] < mean + BEHIND:
+        return None
+    taken = f"; most often taken for {worst['taken_for']} ({worst['taken_share']:.0f} %)" if worst["taken_for"] else ""
+    text = f"Look at the class {worst['name']}: under corruptions it is left behind."
+    because = (
+        f"error {worst['error']:.1f} % [{worst['low']:.1f}, {worst['high']:.1f}] against {mean:.1f} % on average,"
+        f" {worst['images']} images{taken}"
+    )
+    return Advice("class", "act", text, because, "The worst of many classes with few images is bad by chance too.")
+
+
+def shift(content: dict[str, Any]) -> Advice | None:
+    """Whether the answers stand a shift by a pixel."""
+    told = content["shift"]
+    if told["adversarial_flip_rate"] <= STEADY:
+        return None
+    text = "The answers hang on single pixels: average over shifted views, or train with anti-aliased downsampling."
+    because = (
+        f"a shift by one pixel turns {told['adversarial_flip_rate']:.1f} % of the clean images into another class,"
+        f" n = {told['n']}"
+    )
+    return Advice(
+        "shift", "know", text, because, "Mirrored pixels fill the gap at the edge, which can itself change an answer."
+    )
+
+
+def sample_size(content: dict[str, Any]) -> Advice | None:
+    """Whether there are enough images."""
+    told = content["robustness"]["corrupted"]
+    width = told["high"] - told["low"]
+    if width <= WIDE:
+        return None
+    because = f"the interval of the mean corrupted error is {width:.1f} points wide with {content['data']['n']} images"
+    text = "Use more images (--limit, or --profile standard) before you compare models by these numbers."
+    return Advice("images", "know", text, because, "The width falls with the root of the number of images.")

@@ -1,0 +1,230 @@
+"""Measuring a report: the grid, the temperature, the shifts and the streams, each kept as it is finished."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tta import provenance
+from tta.bench import Watch, grid, run_cells
+from tta.data.images import ImageData, Subset
+from tta.errors import TTAError
+from tta.files import folder
+from tta.mce import BASELINES, corruption_errors
+from tta.reporting import answers, temperature
+from tta.reporting.adaptation import adaptation
+from tta.reporting.advice import advise, choose
+from tta.reporting.confidence import confidence, mended
+from tta.reporting.examples import examples
+from tta.reporting.grid import cells as rows_of
+from tta.reporting.grid import classes, joined, robustness, run_grid
+from tta.reporting.lab import GridLab, ReportLab
+from tta.reporting.profiles import Profile
+from tta.results import Results
+from tta.scenarios import Scenario
+from tta.shift_consistency import shift_consistency
+
+#: Version of the JSON layout.
+SCHEMA = 1
+#: Gives a watch for a part of the work, by its title.
+Watching = Callable[[str], AbstractContextManager[Watch]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a report is made of.
+
+    Attributes:
+        content: The JSON document.
+        grid: Results of the source model on the grid, for other exports.
+        pictures: One image under the corruptions, see `tta.reporting.examples`.
+    """
+
+    content: dict[str, Any]
+    grid: Results
+    pictures: dict[str, Any]
+
+
+def silent(title: str) -> AbstractContextManager[Watch]:
+    """No progress shown."""
+    return nullcontext(Watch())
+
+
+def gather(
+    lab: ReportLab,
+    corruptions: Sequence[str],
+    profile: Profile,
+    *,
+    name: str = "quick",
+    out: Path | None = None,
+    watching: Watching = silent,
+) -> Measured:
+    """Measures everything that a report tells.
+
+    Args:
+        lab: Model and data; its setup names the corruptions of the streams.
+        corruptions: Those of the grid.
+        profile: The extent.
+        name: Of the profile.
+        out: Folder for finished cells: the same call again continues where it stopped. None keeps nothing.
+        watching: Shows progress.
+
+    Raises:
+        TTAError, CorruptionError: Model, data, corruptions or methods that do not fit.
+    """
+    data, model, seed = lab.images, lab.model, profile.seeds[0]
+    metric = "error_balanced" if data.balanced else "error"
+    part = _parts(out)
+    rows = rows_of(corruptions, profile.severities, seed)
+    with watching("corruptions") as watch:
+        source, results = run_grid(GridLab(model, lab.shifted), rows, metric, part("grid"), watch)
+    fitted_on, _ = temperature.halves(len(data))
+    fitted = temperature.fit_temperature(*temperature.logits_of(model, data, fitted_on))
+    scaled = temperature.Tempered(model, fitted)
+    with watching("temperature") as watch:
+        tempered, _ = run_grid(GridLab(scaled, lab.shifted), rows, metric, part("temperature"), watch)
+    scenarios = [Scenario.read(text, size) for text in profile.streams for size in profile.batch_sizes]
+    methods = ["source", *(one for one in profile.methods if one != "source")]
+    streams = grid(methods, scenarios, profile.seeds)
+    with watching("streams") as watch:
+        adapted = run_cells(streams, lab, refused="record", out=part("streams"), watch=watch)
+    shown = examples(source, lab, seed)
+    content = {
+        "schema": SCHEMA,
+        "kind": "tta-report",
+        "metric": metric,
+        "model": {**provenance.of_model(model), "num_classes": lab.model.num_classes, "parameters": _size(model)},
+        "data": _data(data),
+        "protocol": _protocol(name, profile, lab, corruptions, scenarios, methods),
+        "robustness": robustness(source),
+        "mce": _mce(results, data),
+        "classes": classes(source, data.classes),
+        "shift": _shift(model, data, profile.shift_images),
+        "confidence": {
+            "clean": confidence(source.clean.records),
+            "shifted": confidence(joined(source.parts)),
+            "temperature": mended(source, tempered, fitted_on, fitted),
+        },
+        "adaptation": adaptation(streams, adapted),
+        "examples": shown | {"cells": [{k: v for k, v in one.items() if k != "png"} for one in shown["cells"]]},
+        "comparisons": [],
+        "provenance": _provenance(results, adapted),
+        "answers": answers.pack(source, data.fingerprint, seed, lab.setup.stored is not None),
+    }
+    return Measured(finished(content), results, shown)
+
+
+def finished(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with the headline numbers and the advice, and with null for what is no number."""
+    plain = strict({**content, "headline": _headline(content), "advice": advise(content)})
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _parts(out: Path | None) -> Callable[[str], Path | None]:
+    """From the name of a part of the work to the folder of its cells."""
+
+    def part(name: str) -> Path | None:
+        return None if out is None else folder(folder(out, "the folder of cells") / name, "the folder of cells")
+
+    return part
+
+
+def _headline(content: dict[str, Any]) -> dict[str, float | None]:
+    """The numbers that gates and tables of models use: the names of `tta.reporting.gate.NAMES`."""
+    told, chosen = content["robustness"], choose(content)
+    return {
+        "clean_error": told["clean"]["error"],
+        "mean_error": told["corrupted"]["error"],
+        "mean_error_high": told["corrupted"]["high"],
+        "worst_cell_error": max(cell["error"] for cell in told["grid"]),
+        "worst_class_error": content["classes"][0]["error"],
+        "ece_clean": content["confidence"]["clean"]["ece"],
+        "ece_shifted": content["confidence"]["shifted"]["ece"],
+        "flip_rate": content["shift"]["adversarial_flip_rate"],
+        "mce": content["mce"]["mce"],
+        "adaptation_gain": None if chosen is None else -chosen["difference"],
+    }
+
+
+def _data(data: ImageData) -> dict[str, Any]:
+    return {
+        "name": data.name, "n": len(data), "shape": list(data.shape or ()), "classes": len(data.classes),
+        "fingerprint": data.fingerprint, "balanced": data.balanced,
+    }  # fmt: skip
+
+
+def _protocol(
+    name: str, profile: Profile, lab: ReportLab, corruptions: Sequence[str], scenarios: Sequence[Scenario],
+    methods: Sequence[str],
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "profile": name,
+        "corruptions": list(corruptions),
+        "severities": list(profile.severities),
+        "stored": lab.setup.stored is not None,
+        "stream_corruptions": list(lab.setup.shifts()),
+        "stream_severity": lab.setup.severity,
+        "streams": [{"stream": one.name, "batch_size": one.batch_size} for one in scenarios],
+        "methods": list(methods),
+        "seeds": list(profile.seeds),
+    }
+
+
+def _shift(model: torch.nn.Module, data: ImageData, most: int) -> dict[str, Any]:
+    """One-pixel shift consistency of clean images, at most so many, evenly spread over the data."""
+    if len(data) > most:
+        data = Subset(data, torch.from_numpy(np.linspace(0, len(data) - 1, most).round().astype(np.int64)))
+    return shift_consistency(model, data)._asdict()
+
+
+def _mce(results: Results, data: ImageData) -> dict[str, Any]:
+    """Mean corruption error where a published baseline fits; else why not."""
+    fitting = [one.name for one in BASELINES.values() if one.data == data.name.partition("/")[0]]
+    if not fitting:
+        return {"baseline": None, "mce": None, "relative_mce": None, "note": f"no published baseline for {data.name}"}
+    try:
+        found = corruption_errors(results, "source", fitting[0])
+    except TTAError as error:
+        return {"baseline": None, "mce": None, "relative_mce": None, "note": str(error)}
+    note = f"{len(data)} images; 100 is {found.baseline}"
+    return {"baseline": found.baseline, "mce": found.mce, "relative_mce": found.relative_mce, "note": note}
+
+
+def _size(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _provenance(*parts: Results) -> dict[str, Any]:
+    """Software, machine and dates; all cells are in the output folder."""
+    entries = [entry for part in parts for entry in part.provenance["cells"]]
+    dates = sorted(entry["date"] for entry in entries if "date" in entry)
+    environments: dict[str, Any] = {}
+    for part in parts:
+        environments |= part.provenance["environments"]
+    return {
+        "cells": len(entries),
+        "failed": [{"cell": entry["cell"], "reason": entry["failed"]} for entry in entries if "failed" in entry],
+        "first": dates[0],
+        "last": dates[-1],
+        "environments": list(environments.values()),
+        "configs": {entry["method"]: entry["config"] for entry in entries if "config" in entry},
+    }
+
+
+def strict(value: Any) -> Any:
+    """With null for what JSON has no number for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return value

@@ -1,0 +1,69 @@
+"""Numbers and names as words, the same in every form of the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number with so many decimals; a dash for none.
+
+    >>> number(12.345), number(None)
+    ('12.3', '–')
+    """
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """A difference with its sign.
+
+    >>> signed(-1.26)
+    '-1.3'
+    """
+    return "–" if value is None else f"{value:+.{digits}f}"
+
+
+def plain(value: float) -> str:
+    """A number without superfluous decimals.
+
+    >>> plain(5.0)
+    '5'
+    """
+    return f"{value:g}"
+
+
+def thousands(value: int) -> str:
+    """A count with separators.
+
+    >>> thousands(12345)
+    '12,345'
+    """
+    return f"{value:,}"
+
+
+def words(name: str) -> str:
+    """The name of a corruption in words.
+
+    >>> words("medmnist-c/pneumoniamnist/jpeg_compression")
+    'jpeg compression'
+    """
+    return str(name).rpartition("/")[2].replace("_", " ")
+
+
+def source_range(content: dict[str, Any]) -> str:
+    """The errors of the source model over the streams."""
+    errors = [entry["error"] for entry in content["adaptation"]["entries"] if entry["method"] == "source"]
+    low, high = number(min(errors)), number(max(errors))
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+def stream_n(content: dict[str, Any]) -> str:
+    """The number of images per stream."""
+    counts = [entry["n"] for entry in content["adaptation"]["entries"] if entry["n"]]
+    return thousands(counts[0]) if len({*counts}) == 1 else f"{thousands(min(counts))} to {thousands(max(counts))}"
+
+
+def unrun(content: dict[str, Any]) -> list[str]:
+    """Why methods have no numbers, once each."""
+    found = dict.fromkeys((one["method"], one["failed"]) for one in content["adaptation"]["entries"] if one["failed"])
+    return [reason if reason.startswith(name) else f"{name}: {reason}" for name, reason in found]
