@@ -117,4 +117,35 @@ def test_folders_of_domains_are_the_stream(paintings, capsys):
     assert main([*arguments, "--domains", "fog"]) == 2
     assert "has no domain 'fog'; it has photo, sketch" in capsys.readouterr().err
     assert main([*arguments, "--intruders", "poison_nhe"]) == 2
-    assert "natural domains have none" in capsys.readouterr().err
+    assert "which natural domains and the order ccc do not have" in capsys.readouterr().err
+
+
+FIRST = """
+import torch
+from torch import nn
+
+class First(nn.Module):
+    "Always the first class: wrong for a fifth of the images, and for one class of two."
+
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor([1.0, 0.0]))
+
+    def forward(self, x):
+        return self.logits.expand(len(x), 2)
+"""
+
+
+def test_medmnist_is_told_in_errors_averaged_over_classes(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    parts = {
+        f"{split}_images": generator.integers(0, 256, (20, 28, 28), np.uint8) for split in ("train", "val", "test")
+    }
+    labels = (np.arange(20) % 5 == 0).astype(np.uint8)[:, None]
+    np.savez(tmp_path / "pneumoniamnist.npz", **parts, **{f"{s}_labels": labels for s in ("train", "val", "test")})
+    (tmp_path / "model.py").write_text(FIRST)
+    options = f"--dataset pneumoniamnist --data {tmp_path} --model {tmp_path}/model.py:First"
+    assert main(["bench", *options.split(), "--methods", "source", "--domains", "clean"]) == 0
+    shown = capsys.readouterr().out
+    assert "Error averaged over the classes in %" in shown
+    assert "| 50.0 |" in shown

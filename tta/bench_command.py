@@ -80,11 +80,13 @@ class Bench(Setup):
 
         self._check()
         wide = None if sys.stdout.isatty() else 250
+        lab = SetupLab(self, self._ccc())
         watch = LiveTable(Console(width=wide), Console(stderr=True))
         try:
+            watch.metric = "error_balanced" if lab.images.balanced else "error"  # as MedMNIST is reported
             with watch:
                 run_cells(
-                    grid(self.methods, [self._scenario()], self.seeds), SetupLab(self, self._ccc()), out=self.out,
+                    grid(self.methods, [self._scenario()], self.seeds), lab, out=self.out,
                     fresh=self.fresh, watch=watch, workers=self.workers, engine=self.engine, address=self.address,
                 )  # fmt: skip
         except KeyboardInterrupt:

@@ -173,6 +173,7 @@ class Section:
         self.seed = int(image_keys(seed, "ccc section", 0, torch.tensor([number])))
         self.count = min(len(nodes) * ccc.speed, images)
         self.name, self.classes = f"{data.name}/ccc-{number}", data.classes
+        self.mirrors = getattr(data, "mirrors", True)
         self.note = f"{data.note}; section {number} of CCC {ccc.difficulty}, {len(nodes)} steps, seed {seed}, computed"
 
     def __len__(self) -> int:

@@ -41,12 +41,14 @@ COMMANDS: dict[str, tuple[type, str]] = {
 DESCRIPTION = """Test-time adaptation: models that learn from the images they meet, benchmarked.
 
 examples:
-  tta bench             five methods on the embedded digits under 15 corruptions
-  tta bench --help      the options, and examples with other data and models
-  tta report --out DIR  how robust a model is, on one page
-  tta compare A B       two finished runs, on the same images, with intervals
-  tta methods           the methods, what they update, need and cost
-  tta check FILE.py:CLASS  whether a method of yours keeps what all methods promise"""
+  tta bench                five methods on the embedded digits under 15 corruptions
+  tta bench --help         the options, and examples with other data and models
+  tta report --out DIR     how robust a model is, on one page
+  tta stress               gain or harm on every kind of stream
+  tta compare A B          two finished runs, on the same images, with intervals
+  tta methods              the methods, what they update, need and cost
+  tta check FILE.py:CLASS  whether a method of yours keeps what all methods promise
+  tta reproduce            published values, and whether they come out here"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process if not given.
 
     Returns:
-        Exit code: 0; 1 if `tta check` found a broken promise; 3 if a condition of `tta report --fail-if` holds; 2 for
-        input that cannot be used, said in one line on stderr; 130 after Ctrl-C.
+        Exit code: 0; 1 if `tta check` found a broken promise; 2 for input that cannot be used, said in one line on
+        stderr; 3 if a condition of `tta report --fail-if` holds or a published value did not come out in
+        `tta reproduce`; 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():

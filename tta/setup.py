@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -75,13 +76,12 @@ class Setup:
             raise TTAError(f"--threads is {self.threads}; give at least 1")
 
     @property
-    def natural(self) -> bool:
-        """Whether the data are in folders DOMAIN/CLASS/IMAGE, so that their domains make the stream."""
-        if not Path(self.dataset).is_dir():
-            return False
+    def natural(self) -> Path | None:
+        """The folder DOMAIN/CLASS/IMAGE in which the data lie, if they do: their domains then make the stream."""
         from tta.data.domains import holds_domains
 
-        return holds_domains(Path(self.dataset))
+        place = Path(self.data or os.environ.get("TTA_DATA") or "data")
+        return next((p for p in (Path(self.dataset), place / self.dataset) if p.is_dir() and holds_domains(p)), None)
 
     def shifts(self) -> tuple[str, ...]:
         """Names of the domains; of natural ones, only those that are given.

@@ -85,7 +85,8 @@ class SetupLab:
 
         setup = self.setup
         size = setup.size or self.whole_model.size or 224
-        return domain_folders(setup.dataset, names=setup.shifts(), size=size, limit=setup.limit)
+        assert setup.natural is not None
+        return domain_folders(setup.natural, names=setup.shifts(), size=size, limit=setup.limit)
 
     @property
     def probe(self) -> ImageData | None:
@@ -179,8 +180,11 @@ class SetupLab:
             channels, height, _ = data.shape or (3, 224, 224)
             other = load_data(self.setup.ood or "digits", self.setup.data, size=height, channels=channels)
         elif kind is not None and kind[0].startswith(("benign", "poison")):
-            if self.setup.natural:
-                raise TTAError(f"intruders of the kind {kind[0]} bring corrupted images; natural domains have none")
+            if self.setup.natural or any(">" in domain.name for domain in domains):
+                raise TTAError(
+                    f"intruders of the kind {kind[0]} bring images under the corruptions of the stream, which natural"
+                    " domains and the order ccc do not have one by one; choose noise or ood"
+                )
             own = [
                 Domain(d.name, d.severity, Corrupted(self.source_data, d.name, d.severity, seed, device=self.device))
                 for d in domains
@@ -204,4 +208,10 @@ class SetupLab:
         )
         if not accuracies.cells:
             complain(f"measuring {self.model.name} under pairs of corruptions, to be kept in {accuracies.file}")
-        return make_ccc(self.images, accuracies, ccc, scenario.batch_size, seed, device=self.device)
+        stream = make_ccc(self.images, accuracies, ccc, scenario.batch_size, seed, device=self.device)
+        intruders = self._intruders(scenario.intruders, list(stream.domains), seed)
+        if intruders is None:
+            return stream
+        return make_ccc(
+            self.images, accuracies, ccc, scenario.batch_size, seed, device=self.device, intruders=intruders
+        )

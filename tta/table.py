@@ -24,6 +24,8 @@ from tta.tails import WINDOW
 #: More domains than this are not shown one by one.
 MOST_COLUMNS = 20
 MEAN, WORST, HARM = " mean", "worst", "+harm"
+#: The error of every image counting the same; the other one is that of every class counting the same.
+ERROR = "error"
 
 
 def abbreviate(names: Sequence[str]) -> list[str]:
@@ -45,7 +47,13 @@ def abbreviate(names: Sequence[str]) -> list[str]:
 
 
 def render(
-    results: Results, failed: Sequence[str] = (), *, domains: bool = True, closing: bool = True, plain: bool = False
+    results: Results,
+    failed: Sequence[str] = (),
+    *,
+    domains: bool = True,
+    closing: bool = True,
+    plain: bool = False,
+    metric: str = ERROR,
 ) -> Table:
     """The results as a table: error per domain; mean, harm, calibration, forgetting and cost.
 
@@ -55,8 +63,9 @@ def render(
         domains: Whether to show a column per domain.
         closing: Whether to show the columns beside them.
         plain: Without colours or lines, as Markdown.
+        metric: Which error: "error" or "error_balanced".
     """
-    summaries = results.summary()
+    summaries = results.summary(metric)
     columns = _domains(summaries) if domains else {}
     columns |= _closing(results, summaries) if closing else {}
     best = min((summary.mean.mean for summary in summaries), default=math.nan)
@@ -122,9 +131,9 @@ def _told(value: float, form: str = ".1f", none: str = "-") -> str:
     return none if math.isnan(value) else f"{value:{form}}"
 
 
-def caption(results: Results) -> str:
-    """What the numbers are: unit, protocol, number of images and of seeds, spread."""
-    summaries = results.summary()
+def caption(results: Results, metric: str = ERROR) -> str:
+    """What the numbers are: which error, unit, protocol, number of images and of seeds, spread."""
+    summaries = results.summary(metric)
     if not summaries:
         return "No cell is finished."
     row = next(row for row in results.rows if row.position >= 0)
@@ -137,8 +146,9 @@ def caption(results: Results) -> str:
     counts = sorted({*visits.values()})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
     spread = f"mean ± standard deviation over {seeds} seeds, and the worst" if seeds > 1 else "no spread from 1 seed"
+    which = "Error" if metric == ERROR else "Error averaged over the classes"
     lines = [
-        f"Error in % (lower is better), {severity}, n = {n} images per domain, {row.order} order, batch size"
+        f"{which} in % (lower is better), {severity}, n = {n} images per domain, {row.order} order, batch size"
         f" {row.batch_size}, reset: {row.reset}; {spread}.",
         "ECE: calibration error in %. forget: points of clean error gained on the stream. ms: median milliseconds of a"
         " step. F: forwards + 2 x backwards per image.",
@@ -161,10 +171,11 @@ class LiveTable(Watch):
     Args:
         console: Where the table goes.
         notes: Where the lines go if `console` is no terminal.
+        metric: Which error is shown: "error" or "error_balanced".
     """
 
-    def __init__(self, console: Console, notes: Console) -> None:
-        self.console, self.notes = console, notes
+    def __init__(self, console: Console, notes: Console, metric: str = ERROR) -> None:
+        self.console, self.notes, self.metric = console, notes, metric
         self.results, self.rows = Results(), list[Row]()
         self.failures: dict[Cell, str] = {}
         self.finished, self.reused, self.cells = 0, 0, 0
@@ -188,7 +199,7 @@ class LiveTable(Watch):
                 self.console.print(self.table(self.results))
             lines = [line for line in captured.get().splitlines() if line.strip()]
             self.console.out("\n".join(lines), highlight=False)
-            self.console.out(caption(self.results), highlight=False)
+            self.console.out(caption(self.results, self.metric), highlight=False)
 
     def begin(self, steps: Mapping[Cell, int]) -> None:
         """Sets the length of the progress bar."""
@@ -210,7 +221,7 @@ class LiveTable(Watch):
         self.reused += stored
         self.progress.update(self.task, advance=self.left.pop(cell))
         if not self.console.is_terminal:
-            summary = results.summary()[0]
+            summary = results.summary(self.metric)[0]
             what = "kept from an earlier run" if stored else f"{summary.whole['seconds_total'].mean:.0f} s"
             done = self.finished + len(self.failures)
             line = f"{done}/{self.cells} {cell.method} (seed {cell.seed}): error {summary.mean.mean:.1f} %, {what}"
@@ -226,9 +237,10 @@ class LiveTable(Watch):
         """The table if it fits the console, else one of the domains and one of the rest, else only the latter."""
         failed = [cell.method for cell in self.failures]
         if not self.console.is_terminal:
-            return render(results, failed, plain=True)
-        table, first = render(results, failed), render(results, failed, closing=False)
-        rest = render(results, failed, domains=False)
+            return render(results, failed, plain=True, metric=self.metric)
+        table = render(results, failed, metric=self.metric)
+        first = render(results, failed, closing=False, metric=self.metric)
+        rest = render(results, failed, domains=False, metric=self.metric)
         if self._fits(table):
             return table
         return Group(first, rest) if first.columns[1:] and self._fits(first) else rest
