@@ -41,8 +41,11 @@ def test_no_method_that_may_be_chance(told):
 def test_no_method_that_harms_is_recommended_without_saying_so(told):
     for one in told["adaptation"]["methods"]:
         one.update(harm_rate=50.0, worst=8.0)
+    for one in told["adaptation"]["entries"]:
+        if one["stream"] == "mixed":
+            one.update(difference=8.0, low=6.0, high=9.0)
     found = advice.adaptation(told)
-    assert "harms 50 % of the streams tested" in found.text
+    assert "like continual (batches of 16): it harms mixed (batches of 16) (50 % of the streams tested)" in found.text
     assert "mixed" in found.because
 
 
