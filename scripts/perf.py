@@ -1,11 +1,12 @@
-"""Speed and memory as ratios within one run: `python scripts/perf.py corruptions|methods --help`."""
+"""Speed and memory as ratios within one run: `python scripts/perf.py corruptions|methods|selection --help`."""
 
 import sys
 
 import perf_corruptions
 import perf_methods
+import perf_selection
 
-PARTS = {"corruptions": perf_corruptions.main, "methods": perf_methods.main}
+PARTS = {"corruptions": perf_corruptions.main, "methods": perf_methods.main, "selection": perf_selection.main}
 
 
 def main() -> None:

@@ -2,10 +2,14 @@
 
 Passes (F forwards, B backwards per image) are counted by hooks and stand beside what the method declares. Seconds are
 the median of a step over the median of a bare forward pass on the same batches. Memory kept is everything an adapter
-holds between batches (parameters, buffers, optimiser, memories), each storage once, over that of the source model.
+holds between batches (parameters, buffers, optimiser, memories), each storage once, over that of the source model. Peak
+is the most that was in use during the steps above what was in use before, over that of one step of the bare model with
+a gradient through everything; on the CPU it is that of the process, and rough for small models.
 """
 
 import argparse
+import contextlib
+import ctypes
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 import tta
-from tta.cost import PassCounter
+from tta.cost import PassCounter, PeakMemory
 from tta.registry import method
 
 
@@ -41,6 +45,14 @@ def tensors(value: Any) -> Iterator[Tensor]:
         yield from (t for v in value.values() for t in tensors(v))
     elif isinstance(value, list | tuple):
         yield from (t for v in value for t in tensors(v))
+
+
+def fresh_peak(device: str) -> PeakMemory:
+    """Begins to watch the memory, after the C library has given back what is free."""
+    if device == "cpu":
+        with contextlib.suppress(OSError, AttributeError):  # no glibc
+            ctypes.CDLL(None).malloc_trim(0)
+    return PeakMemory(device)
 
 
 def kept(adapter: tta.Adapter) -> int:
@@ -70,24 +82,31 @@ def main() -> None:
     own = sum(t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers()))
     with torch.inference_mode():
         bare = seconds(model, batches)
-    table = Table("method", "declared", "F", "B", "F + 2B", "time / bare", "memory kept / model", box=None)
+    memory = fresh_peak(options.device)
+    model(batches[0]).sum().backward()
+    gradient = memory.read()
+    model.zero_grad(set_to_none=True)
+    heads = ("method", "declared", "F", "B", "F + 2B", "time / bare", "kept / model", "peak / gradient")
+    table = Table(*heads, box=None)
     for name in options.methods:
         data = source if method(name).requires.source_data else None
         try:
             adapter = tta.wrap(model, name, source_data=data)
+            memory = fresh_peak(options.device)
             with PassCounter(adapter.networks()) as counter:
                 taken = seconds(adapter, batches)
-        except tta.TTAError as error:
-            table.add_row(name, method(name).cost, "-", "-", "-", "-", str(error)[:60])
+            peak = memory.read()
+        except (tta.TTAError, RuntimeError) as error:
+            table.add_row(name, method(name).cost, *"-----", str(error)[:60])
             continue
         forwards, backwards = (count / (options.batch * options.batches) for count in counter.passes)
-        row = (forwards, backwards, forwards + 2 * backwards, taken / bare, kept(adapter) / own)
+        row = (forwards, backwards, forwards + 2 * backwards, taken / bare, kept(adapter) / own, peak / gradient)
         table.add_row(name, method(name).cost, *(f"{value:.2f}" for value in row))
-    console = Console(width=140)
+    console = Console(width=160)
     console.print(table)
     protocol = f"batch {options.batch}, {options.size} px, {options.batches} batches, {options.device}"
     console.print(f"{options.model}, {protocol}, {options.threads} thread(s), torch {torch.__version__}")
-    console.print(f"bare forward: {1000 * bare:.1f} ms per batch")
+    console.print(f"bare forward: {1000 * bare:.1f} ms per batch; with a gradient: {gradient:.0f} MB at most")
 
 
 if __name__ == "__main__":

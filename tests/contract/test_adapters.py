@@ -64,7 +64,7 @@ def test_it_keeps_its_promise(promise, name, kind):
 @pytest.mark.parametrize("name", tta.list_methods())
 def test_it_is_documented(name):
     cls = method(name)
-    for word in ("Updates:", "State:", "Cost:", "Needs:"):
+    for word in ("Updates:", "State:", "Cost:", "Memory:", "Needs:"):
         assert word in cls.__doc__, word
     assert cls.updates
     assert cls.cost

@@ -29,6 +29,8 @@ class AdaContrast(Adapter):
     Updates: every weight and bias; running statistics, as in training. State: student, teacher, optimiser, a queue of
     features and a bank of features and predictions (2 x `queue` x features). Answers: after the update, with the
     running statistics. Cost: student 3F 1B (weak, strong, answer), teacher 2F. Needs: a linear classifier.
+    Memory: five models (student, teacher, source value, gradient, momentum), queue and bank; the activations of
+    a batch.
     Differs from the published code (that of Doebler et al.'s benchmark, without a projection head): the weak pass has
     no gradient, as none was used; dropout is off; a bank that is full drops the rest of the batch that filled it
     instead of growing; the strong blur is a true Gaussian. As published, the first entries to be replaced in a full

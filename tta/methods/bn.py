@@ -25,6 +25,7 @@ class BN(Adapter):
 
     Updates: nothing but statistics. State: the running statistics ("running" only). Cost: 1 forward ("running": 2).
     Needs: batch norm layers.
+    Memory: the model and its statistics; no activations are kept.
     Differs from the published code: dropout is off in the pass that updates running statistics.
     """
 

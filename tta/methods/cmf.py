@@ -22,6 +22,7 @@ class CMF(ROID):
 
     Updates: scale and shift of every normalisation layer. State: as ROID, and the hidden model with its variance.
     Answers: before the update, as ROID. Cost: as ROID. Needs: affine normalisation layers.
+    Memory: as ROID, and the hidden value of what is learned.
     Differs from the published code: as ROID; `reset` resets the variance, too.
     """
 

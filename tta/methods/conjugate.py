@@ -23,6 +23,7 @@ class ConjugatePL(Adapter):
 
     Updates: scale and shift of every normalisation layer. State: those and the optimiser. Answers: after the update
     (`predict` answers with what was learned so far). Cost: 2 forwards, 1 backward. Needs: affine normalisation layers.
+    Memory: the model; source value, gradient and optimiser of what is learned; the activations of a batch.
     Differs from the published code: layer and group norm are adapted too, dropout is off, the pseudo-label is a closed
     form instead of the solution of a linear system.
     """

@@ -27,6 +27,8 @@ class CoTTA(Adapter):
     is restored and what `reset` returns to. Answers: before the update, with the teacher.
     Cost: student 1F 1B, teacher 1F, anchor 1F (not at gates of 0 or above 1), one F per view where the gate opens.
     Needs: nothing; with layer norm (ViT) it is known to do harm.
+    Memory: six models with Adam (student, teacher, anchor, gradient, two moments); the activations of a batch.
+    Views are made `chunk` at a time, and their activations are not kept.
     Differs from the published code: views are computed only if they are used, and the plain teacher pass only if they
     are not; dropout is off; by default each image of a view has a draw of its own (the presets draw as published).
     """
@@ -69,7 +71,7 @@ class CoTTA(Adapter):
 
     config: Config
     updates = "all weights"
-    cost = "3F 1B, +32F where the gate opens"
+    cost = "3F 1B, or 34F 1B where the gate opens"
 
     def prepare(self, model: nn.Module) -> list[nn.Parameter]:
         """Batch statistics in all three networks; every parameter called weight or bias is learned, as published."""

@@ -29,6 +29,7 @@ class CropSelect(Adapter):
 
     Updates: nothing. State: none. Cost: 1 forward per crop and 1 per mirror image. Needs: nothing; a network that takes
     images of one size only needs fit="resize".
+    Memory: the model; crops are made one at a time, and no activations are kept.
     Differs from the published code: none was published when this was written. The paper's principle and its guarantee
     are kept (the choice depends on the content of a crop only); the filter and the mean are ours.
 

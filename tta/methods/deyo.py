@@ -30,6 +30,7 @@ class DeYO(Selective):
     random generator. Answers: before the update. Cost: 1 forward, 1 forward of the sure images, 1 backward; with layer
     or group norm and less than half of the images selected, 1 forward 1 backward of those instead of the backward.
     No backward where none is selected. Needs: affine normalisation layers.
+    Memory: the model; source value, gradient and optimiser of what is learned; the activations of a batch.
     Differs from the published code: dropout is off, `reset` works, the margins follow the number of classes in every
     setting. As there, the second forward takes the batch statistics of the sure images alone.
     """

@@ -27,6 +27,8 @@ class ETA(Selective):
     predictions learned from. Answers: before the update. Cost: 1 forward, 1 backward; with layer or group norm and less
     than half of the images selected, 1 forward, and 1 forward 1 backward of the selected ones. No backward where none
     is. Needs: affine normalisation layers.
+    Memory: the model; source value, gradient and optimiser of what is learned; the activations of a batch, or
+    of its selected images.
     Differs from the published code: layer and group norm are adapted too, dropout is off, `reset` forgets the moving
     average as well.
     """
@@ -117,6 +119,7 @@ class EATA(ETA):
     of those parameters are constants. Answers: before the update. Cost: as ETA, and once, when the adapter is made,
     1 forward and 1 backward of every source image. Needs: affine normalisation layers, source images (no labels;
     the paper takes 2000).
+    Memory: as ETA, and the Fisher information of what is learned.
     Differs from the published code: as ETA; source images are taken in the given order.
     """
 

@@ -29,6 +29,7 @@ class FOA(Adapter):
     random generator. Answers: after the update; `predict` uses the best prompts so far.
     Cost: 28 forwards; source data pass once. Needs: a timm vision transformer with a class token; source data, without
     labels (32 images suffice).
+    Memory: the model and the search distribution; no activations are kept.
     Differs from the published code: a textbook CMA-ES with positive weights instead of the package cma's; the standard
     deviation of a batch of one image is 0; the classes of ImageNet-R are not masked.
     """

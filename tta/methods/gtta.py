@@ -27,6 +27,8 @@ class GTTA(Adapter):
     the source and the one on the test images; `predict` answers with the model as it is.
     Cost: 4F 2B per step (source and test images once without gradient, mixed and test images once with it).
     Needs: source data with labels.
+    Memory: five models with Adam (student, source value, gradient, two moments), the source data; the activations of
+    two batches.
     Differs from the published code: of its two ways to intermediate domains only mixup is here; the style transfer it
     uses for ImageNet needs networks that are trained for it. Source images are drawn with replacement, as many as the
     batch has. A batch without a confident image has a loss of 0 on its test images, not NaN.

@@ -23,7 +23,7 @@ class LAME(Adapter):
     probabilities of the batch. It wins where neighbours in time share a class, and fails where they do not.
 
     Updates: nothing. State: none. Answers: from the batch alone. Cost: 1 forward, at most `iterations` products of a
-    (B, B) and a (B, K) matrix; one (B, B) matrix of memory. Needs: a linear classifier.
+    (B, B) and a (B, K) matrix. Memory: the model and one (B, B) matrix. Needs: a linear classifier.
     Differs from the published code: the answer is the logarithm of the assignment, so that its softmax is the
     assignment; computed in float32 at least.
     """

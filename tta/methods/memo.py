@@ -22,7 +22,8 @@ class MEMO(Adapter):
 
     Updates: every parameter, for one image. State: the random generator. Answers: after the update, with the image
     itself; `predict` does the same and leaves no trace. Cost: per image, 1 forward and 1 backward per view and step,
-    1 forward. Memory: the activations of all views. Needs: nothing; batches of one image lose nothing.
+    1 forward. Memory: four models (student, source, gradient, momentum), the activations of all views. Needs: nothing;
+    batches of one image lose nothing.
     Differs from the published code: the views of ImageNet images are padded crops, not resized ones; values are not
     rounded to 8 bits between the operations of a view.
     """

@@ -48,6 +48,7 @@ class NEO(Adapter):
 
     Updates: one vector, the mean of the features. State: that vector and the number of images. Answers: after the
     update; `predict` uses the mean as it is. Cost: 1 forward. Needs: a linear classifier.
+    Memory: the model and one vector; no activations are kept.
     Differs from the published code: nothing but the bookkeeping.
     """
 

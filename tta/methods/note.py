@@ -27,6 +27,8 @@ class NOTE(Adapter):
     images. Answers: before the update, each image on its own. Cost: 1F; per update 1F 1B over the memory (so 2F 1B
     where capacity equals frequency). Needs: batch norm layers with running statistics. Waits for the device once per
     batch, as the memory decides image by image.
+    Memory: the model; source value, gradient and optimiser of what is learned; `capacity` images; the activations
+    of as many.
     Differs from the published code: that trains its source models with these layers, here any model gets them; it
     predicts an image when it comes, also between two updates of one batch, here one pass answers a batch; its loss is
     also divided by the number of classes, which Adam undoes. A memory of one image waits for a second.

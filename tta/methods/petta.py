@@ -33,6 +33,8 @@ class PeTTA(Adapter):
     weights, student on images and views); once one F per source image.
     Needs: affine normalisation layers, source data (unlabelled will do), a linear classifier. Waits for the device once
     per batch, as the memory decides image by image.
+    Memory: the model; of what is learned, teacher, source value, gradient and optimiser; `capacity` images; the
+    activations of twice as many.
     Differs from the published code: layer and group norm are adapted too; a class to which fewer than two source images
     are assigned has the mean and variance of all of them. The paper weighs distances by the covariance of the features,
     the code and this by their variances.

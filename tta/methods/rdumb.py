@@ -20,6 +20,7 @@ class RDumb(ETA):
 
     Updates: scale and shift of every normalisation layer. State: as ETA, and the number of batches since the reset.
     Answers: before the update. Cost: as ETA. Needs: affine normalisation layers.
+    Memory: as ETA.
     Differs from the published code: the reset follows the last batch of a period instead of preceding the next one.
     """
 

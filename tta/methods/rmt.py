@@ -30,6 +30,8 @@ class RMT(Adapter):
     Answers: before the update, student and teacher. Cost: student 3F 3B (images, views, as many source images; 2F 2B
     without replay), teacher 1F, and once one F per source image; a warm-up costs 2F 1B per image of it.
     Needs: source data with labels, a linear classifier.
+    Memory: six models with Adam (student, teacher, source value, gradient, two moments) and the projector; the
+    activations of three batches.
     Differs from the published code: source images are drawn with replacement, as many as the batch has; classes without
     source images have no prototype; the optimiser starts afresh after the warm-up; the warm-up is off by default.
     """

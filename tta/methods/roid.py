@@ -30,6 +30,8 @@ class ROID(Selective):
     predictions, the random generator. Answers: before the update, with logits multiplied by the smoothed prior of the
     batch. Cost: 1 forward 1 backward, and about half of each for the views; with layer or group norm and less than half
     of the images with weight, only those go backward, and forward once more. Needs: affine normalisation layers.
+    Memory: the model; source value, gradient and optimiser of what is learned; the activations of a batch and of
+    its views.
     Differs from the published code: the losses are divided by the size of the batch at hand, not by the configured one;
     where all images are equally sure or unusual (a single image) the weight is 1 instead of undefined; by default each
     image has a view of its own. As there, the views are normalised with their own batch statistics.

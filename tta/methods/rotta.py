@@ -28,6 +28,8 @@ class RoTTA(Adapter):
     State: those, teacher, optimiser and a memory of `capacity` images. Answers: before the update, with the teacher.
     Cost: 1F; per update teacher 1F and student 1F 1B over the memory (so 3F 1B where capacity equals frequency).
     Needs: affine normalisation layers. Waits for the device once per batch, as the memory decides image by image.
+    Memory: the model; of what is learned, teacher, source value, gradient and optimiser; `capacity` images; the
+    activations of as many.
     Differs from the published code: layer and group norm are adapted too; age weights are not rounded to float32.
     """
 

@@ -20,6 +20,7 @@ class RPL(Adapter):
 
     Updates: scale and shift of every normalisation layer. State: those and the optimiser. Answers: before the update.
     Cost: 1 forward, 1 backward. Needs: affine normalisation layers.
+    Memory: the model; source value, gradient and optimiser of what is learned; the activations of a batch.
     Differs from the published code: layer and group norm are adapted too, dropout is off.
     """
 

@@ -29,6 +29,8 @@ class SANTA(Adapter):
     Updates: scale and shift of the normalisation layers. State: those, the projector of the contrastive loss, the
     optimiser. Answers: before the update. Cost: student 2F 2B, anchor 1F, and once one F per source image.
     Needs: affine normalisation layers, source data with labels, a linear classifier.
+    Memory: the model; of what is learned, anchor, gradient and optimiser; the same of the projector; the activations
+    of two batches.
     Differs from the published code: classes without source images have no prototype.
     """
 

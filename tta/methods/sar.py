@@ -29,6 +29,7 @@ class SAR(Selective):
     moving average of the loss. Answers: before the update. Cost: 2 forwards, 2 backwards; with layer or group norm the
     second of each, and with few reliable images the first backward, are of the reliable images only. Needs: affine
     normalisation layers.
+    Memory: the model; source value, gradient and optimiser of what is learned; the activations of a batch.
     Differs from the published code: a recovery clears the moving average (there it is put back, so that the model
     is reset again and again until the average has risen; `keep_average=True` is that); after a recovery SGD's momentum
     goes on as there, and with `keep_momentum=False` it is cleared, as was probably meant. Dropout is off.

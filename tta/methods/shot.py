@@ -21,6 +21,7 @@ class SHOT(Adapter):
 
     Updates: every parameter but the classifier's. State: those and the optimiser. Answers: before the update.
     Cost: 1 forward, 1 backward. Needs: a linear classifier as the last layer.
+    Memory: four models (student, source value, gradient, momentum); the activations of a batch.
     Differs from the published code: the paper adapts offline, over epochs, with labels from class centroids; this is
     the online form of Zhao et al.'s benchmark. Dropout is off; the running statistics, which that code updates but does
     not use, are dropped; a batch without a confident prediction has no label term instead of an undefined one.

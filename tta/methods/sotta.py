@@ -27,6 +27,8 @@ class SoTTA(Adapter):
     State: those, optimiser and a memory of `capacity` images. Answers: before the update, with the running statistics.
     Cost: 1F; per update 2F 2B over the memory (so 3F 2B where it is full and capacity equals frequency).
     Needs: affine normalisation layers. Waits for the device once per batch, as the memory decides image by image.
+    Memory: the model; source value, gradient and optimiser of what is learned; `capacity` images; the activations
+    of as many.
     Differs from the published code: that predicts an image when it comes, for the memory, and again when 64 have come,
     for the answer; here one pass before the updates of the batch does both, which is the same where batches end with
     an update or before. Group norm is adapted too. A memory of one image waits for a second.

@@ -11,4 +11,5 @@ class Source(Adapter):
     """The source model, not adapted.
 
     Updates: nothing. State: none. Cost: 1 forward. Needs: nothing.
+    Memory: the model.
     """

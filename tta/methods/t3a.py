@@ -73,6 +73,7 @@ class T3A(Adapter):
 
     Updates: the classifier. State: K x M features, the classifier's rows among them. Answers: after the update;
     `predict` uses the prototypes as they are. Cost: 1 forward. Needs: a linear classifier.
+    Memory: the model and the supports; no activations are kept.
     Differs from the published code: the supports lie in a bank of fixed size, normalised; unlimited supports (M = -1)
     are not offered, because memory would grow without end.
     """

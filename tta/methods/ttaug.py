@@ -21,6 +21,7 @@ class TTAug(Adapter):
     """Answers with the mean logits over the image itself and its views.
 
     Updates: nothing. State: the random generator. Cost: 1 forward, and one per view. Needs: nothing.
+    Memory: the model; views are made `chunk` at a time, and no activations are kept.
     Differs from the published code of the same name (Doebler et al.'s benchmark, 32 AugMix views, batches of one image,
     batch-norm statistics mixed with alpha 0.1): the default views are mild and the statistics the source's.
     """

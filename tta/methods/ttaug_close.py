@@ -23,6 +23,7 @@ class CloseTTAug(Adapter):
     Of every image's views, the share whose features have the largest cosine with the image's own is kept.
 
     Updates: nothing. State: the random generator. Cost: 1 forward, and one per view. Needs: a linear classifier.
+    Memory: the model; views are made `chunk` at a time, and no activations are kept.
     Differs from the published code: Feng et al. ("DiffTPT", ICCV 2023) filter diffusion and crop views for a prompt of
     CLIP, and compare its outputs; here any views are filtered, and features in front of the classifier compared.
     """

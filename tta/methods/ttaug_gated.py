@@ -28,6 +28,7 @@ class GatedTTAug(Adapter):
 
     Updates: nothing. State: the latest entropies and two counters for each of the two looks, the random generator.
     Answers: before its counters. Cost: 1 forward, and on average at most `budget` * `views` more. Needs: nothing.
+    Memory: the model; views are made `chunk` at a time, and no activations are kept.
     Differs from the published code: the gate of O'Brien et al. ("LLM-TTA", 2024, for text) has a threshold that is
     found on validation data, and is passed once; here it follows the stream, and there are two. The host waits for each
     look to know which images are unsure.

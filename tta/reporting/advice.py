@@ -20,6 +20,8 @@ STEADY = 5.0
 BEHIND = 15.0
 #: An interval wider than this many points asks for more images.
 WIDE = 6.0
+#: A temperature that was fitted on fewer mistakes than this is hardly one.
+FEW = 10
 #: Adaptation has to gain so many points, or it is not worth its moving parts.
 WORTH = 1.0
 
@@ -101,8 +103,11 @@ def confidence(content: dict[str, Any]) -> Advice:
         f" takes the latter from {before:.1f} to {after:.1f} % on the other images"
     )
     limits = "Calibration error is a mean over images: a single class or corruption can be worse."
-    if told["temperature"]["mistakes"] == 0:
-        limits += " The model makes no mistake on the images that the temperature was fitted on: no fit can help it."
+    mistakes = told["temperature"]["mistakes"]
+    if mistakes < FEW:
+        limits += (
+            f" The temperature rests on {mistakes} mistake{'' if mistakes == 1 else 's'} on clean images: too few."
+        )
     if shifted <= USABLE_ECE:
         return Advice(
             "confidence", "fine", "The confidence means what it says, also under corruptions.", because, limits
@@ -163,13 +168,27 @@ def adaptation(content: dict[str, Any]) -> Advice:
         f" batches of {best['worst_batch_size']}: {best['worst']:+.1f}"
     )
     if best["worst"] > MARGIN and -best["difference"] >= WORTH:
+        gains, harms = _streams(content, best["method"])
         text = (
-            f"Adapt with {best['method']} only where the stream is known to be of the kind it gains on: it harms"
-            f" {best['harm_rate']:.0f} % of the streams tested. No method gains at least {WORTH:g} point without harm."
+            f"Adapt with {best['method']} only where the stream is known to be like {gains}: it harms {harms}"
+            f" ({best['harm_rate']:.0f} % of the streams tested). No method gains {WORTH:g} point or more without harm."
         )
         return Advice("adaptation", "act", text, because, limits)
     text = f"Do not adapt: no method gains at least {WORTH:g} point on average without harming a stream."
     return Advice("adaptation", "know", text, because, limits)
+
+
+def _streams(content: dict[str, Any], method: str) -> tuple[str, str]:
+    """Where a method gains for sure, and where it harms, in words."""
+    entries = [one for one in content["adaptation"]["entries"] if one["method"] == method and not one["failed"]]
+    gains = [f"{one['stream']} (batches of {one['batch_size']})" for one in entries if one["high"] < 0]
+    harms = [f"{one['stream']} (batches of {one['batch_size']})" for one in entries if one["difference"] > MARGIN]
+    return _some(gains), _some(harms)
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none of those tested") + rest
 
 
 def worst_class(content: dict[str, Any]) -> Advice | None:

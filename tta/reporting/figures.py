@@ -133,27 +133,32 @@ def reliability(content: dict[str, Any]) -> Picture:
                 (here["bins"], 0, f"as it is: ECE {here['ece']:.1f} %"),
                 (after["bins_after"], 1, f"with temperature: ECE {after['ece_after']:.1f} %"),
             ):
-                x, y = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
-                sizes = _areas([one["n"] for one in bins])
-                ax.plot(x, y, color=SERIES[number], linestyle=DASHES[number], linewidth=1.2)
-                ax.scatter(x, y, s=sizes, color=SERIES[number], marker=MARKS[number], alpha=0.8, label=text)
+                _bins(ax, bins, number, text)
             ax.set(xlim=(0, 104), ylim=(-4, 104), xlabel="Confidence in %", ylabel="Accuracy in %")
             ax.set_title(f"{name}, n = {here['n']:,}")
-            ax.legend(loc="upper left", handletextpad=0.3)
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
     temperature = told["temperature"]
     caption = (
         "Accuracy in each of 15 bins of confidence; below the diagonal the model is surer than it is right. The larger"
-        f" a mark, the more answers in its bin. Temperature {temperature['temperature']:.2f}, fitted on"
+        f" a mark, the more answers in its bin; bins with less than 1 % of them are not joined."
+        f" Temperature {temperature['temperature']:.2f}, fitted on"
         f" {temperature['fitted_on']} clean images, shown on the others (n = {temperature['clean']['n']:,} clean,"
         f" {temperature['shifted']['n']:,} corrupted)."
     )
-    return draw("reliability", (7.6, 3.7), 2, paint, "Reliability", caption)
+    return draw("reliability", (7.6, 4.3), 2, paint, "Reliability", caption)
 
 
-def _areas(counts: Sequence[int]) -> list[float]:
-    most = max(counts, default=1)
-    return [14 + 90 * count / most for count in counts]
+def _bins(ax: Axes, bins: Sequence[dict[str, float]], number: int, text: str) -> None:
+    """The marks of the bins, joined where they hold at least 1 % of the answers."""
+    total, most = sum(one["n"] for one in bins), max(one["n"] for one in bins)
+    for one in bins:
+        area = 14 + 90 * one["n"] / most
+        ax.scatter(one["confidence"], one["accuracy"], s=area, color=SERIES[number], marker=MARKS[number], alpha=0.8)
+    joined = [one for one in bins if one["n"] >= total / 100]
+    x, y = [one["confidence"] for one in joined], [one["accuracy"] for one in joined]
+    ax.plot(x, y, color=SERIES[number], linestyle=DASHES[number], linewidth=1.2)
+    ax.plot([], [], color=SERIES[number], linestyle=DASHES[number], marker=MARKS[number], label=text)
 
 
 def risk_coverage(content: dict[str, Any]) -> Picture:
@@ -174,8 +179,8 @@ def risk_coverage(content: dict[str, Any]) -> Picture:
             xlabel="Coverage: answers given, the most confident first, in %",
             ylabel="Error on these in %",
         )
-        ax.set_ylim(bottom=min(-0.5, ax.get_ylim()[0]))
-        ax.legend(loc="upper left")
+        ax.set_ylim(-2, 102)
+        ax.legend(loc="best")
 
     caption = (
         "Error on the answers that are given if only the most confident are: a model that knows what it does not know"
@@ -220,6 +225,8 @@ def over_time(content: dict[str, Any]) -> Picture:
 
 def pareto(content: dict[str, Any]) -> Picture:
     """Error against cost, in passes and in measured time."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     told = [one for one in content["adaptation"]["methods"] if one["ran"] and one["error"] is not None]
 
     def paint(axes: Sequence[Axes]) -> None:
@@ -242,8 +249,9 @@ def pareto(content: dict[str, Any]) -> Picture:
             ax.plot(*zip(*front, strict=True), color=LINES, linewidth=1.5, drawstyle="steps-post", zorder=0)
             ax.set(xscale="log", xlabel=title, ylabel="Mean error over the streams in %")
             ax.margins(x=0.25, y=0.12)
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_minor_locator(NullLocator())
             ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            ax.xaxis.set_minor_formatter(lambda value, _: "")
 
     counts = [entry["n"] for entry in content["adaptation"]["entries"] if entry["n"]]
     caption = (

@@ -48,7 +48,7 @@ def render_html(content: dict[str, Any], examples: dict[str, Any]) -> str:
     return around.from_string(page).render(
         c=content, charts={name: charts.get(name) for name in CHARTS},
         css=css, js=js, script_hash=base64.b64encode(hashlib.sha256(js.encode()).digest()).decode(),
-        error_name=label(content), worst_cells=cells, heat=heat(content, examples), gallery=gallery(examples),
+        error_name=label(content), worst_cells=cells, heat=heat(content, examples), gallery=gallery(content, examples),
         columns=content["protocol"]["streams"], matrix=matrix(content), source_range=source_range(content),
         stream_n=stream_n(content), reasons=unrun(content),
     )  # fmt: skip
@@ -63,9 +63,13 @@ def _place(one: dict[str, Any]) -> str:
     return f"example-{one['number']}"
 
 
-def gallery(examples: dict[str, Any]) -> list[dict[str, Any]]:
-    """The examples that have a picture, numbered."""
-    return [one | {"number": number} for number, one in enumerate(examples["cells"]) if "png" in one]
+def gallery(content: dict[str, Any], examples: dict[str, Any]) -> list[dict[str, Any]]:
+    """The examples that have a picture, numbered: clean first, then the highest severity, the worst corruptions first."""
+    errors = {(one["corruption"], one["severity"]): one["error"] for one in content["robustness"]["grid"]}
+    shown = [one | {"number": number} for number, one in enumerate(examples["cells"]) if "png" in one]
+    clean = [one for one in shown if one["corruption"] == "clean"]
+    rest = [one for one in shown if one["corruption"] != "clean"]
+    return clean + sorted(rest, key=lambda one: (-one["severity"], -errors[one["corruption"], one["severity"]]))
 
 
 def _picture(markup: type[Markup]) -> Callable[[dict[str, Any]], Markup]:
@@ -85,7 +89,7 @@ def _picture(markup: type[Markup]) -> Callable[[dict[str, Any]], Markup]:
 
 def heat(content: dict[str, Any], examples: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of the heat map."""
-    shown = {(one["corruption"], one["severity"]): _place(one) for one in gallery(examples)}
+    shown = {(one["corruption"], one["severity"]): _place(one) for one in gallery(content, examples)}
     found = []
     for row in content["robustness"]["corruptions"]:
         cells = [one for one in content["robustness"]["grid"] if one["corruption"] == row["corruption"]]

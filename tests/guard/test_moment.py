@@ -1,0 +1,93 @@
+"""A moment brings back everything, for every method."""
+
+import pytest
+import torch
+
+import tta
+from tta.contract import NETS, images
+from tta.guard.moment import Moment
+from tta.registry import method
+
+SETTINGS = {
+    "cotta": {"views": 2, "gate": 2.0},
+    "ttaug": {"views": 2},
+    "memo": {"views": 2},
+    "ttaug_gated": {"views": 2, "first": 1},
+    "ttaug_close": {"views": 2},
+    "crop_select": {"crops": 2, "fit": "resize"},
+    "tent+recurring": {"every": 3},
+    "cotta+asr": {"views": 2, "gate": 2.0},
+    "rotta": {"capacity": 8, "frequency": 4},
+    "sotta": {"capacity": 8, "frequency": 4, "threshold": 0.0},
+    "note": {"capacity": 8, "frequency": 4},
+    "petta": {"capacity": 8},
+    "adacontrast": {"queue": 16, "warm_up": 8, "neighbours": 3},
+    "rmt": {"warm_up": 12, "warm_up_batch": 6},
+}
+WRAPPED = ("tent+recurring", "cotta+asr", "tent+wise")
+
+
+def adapter(name):
+    data = (images(99), torch.arange(6)) if method(name).requires.source_data else None
+    try:
+        return tta.wrap(NETS["batch_norm"](), name, source_data=data, **SETTINGS.get(name, {}))
+    except tta.TTAError:
+        pytest.skip("the method does not run on this network")
+
+
+def flat(state):
+    if isinstance(state, torch.Tensor):
+        return [state]
+    if isinstance(state, dict):
+        return [("key", k) for k in state] + [leaf for v in state.values() for leaf in flat(v)]
+    return [leaf for v in state for leaf in flat(v)] if isinstance(state, list | tuple) else [state]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(
+        torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(a, b, strict=True)
+    )
+
+
+def copied(state):
+    return [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in flat(state)]
+
+
+@pytest.mark.parametrize("name", [n for n in (*tta.list_methods(), *WRAPPED) if n not in ("foa",)])
+def test_a_step_leaves_no_trace(name):
+    one = adapter(name)
+    one(images(0))
+    undo = Moment(one)
+    before = copied(one.state_dict())
+    answer = one(images(1))
+    for seed in (2, 3):
+        one(images(seed))
+    undo.restore(one)
+    assert same(flat(one.state_dict()), before)
+    assert torch.equal(one(images(1)), answer)
+
+
+def test_the_first_step_leaves_no_trace_either():
+    one = adapter("tent")
+    undo = Moment(one)
+    answer = one(images(1))
+    undo.restore(one)
+    assert not one.optimiser.state
+    assert torch.equal(one(images(1)), answer)
+
+
+def test_it_can_be_handed_to_an_adapter_made_alike():
+    one, two = adapter("rotta"), adapter("rotta")
+    for seed in range(3):
+        one(images(seed))
+    Moment(one).restore(two)
+    assert torch.equal(one(images(5)), two(images(5)))
+    two(images(6))  # the two share nothing
+    one(images(7))
+    assert not torch.equal(one.predict(images(8)), two.predict(images(8)))
+
+
+def test_it_holds_no_frozen_weights():
+    one = adapter("tent")
+    kept = sum(t.numel() for t in Moment(one)._tensors.values())
+    assert kept == sum(p.numel() for p in one.parameters() if p.requires_grad)

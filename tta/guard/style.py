@@ -1,0 +1,105 @@
+"""Source images in the style of the stream: labelled images under something like the present shift."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: Images over which the style of a stream is averaged, about.
+MEMORY = 128
+#: Frequencies from 0 to this one are scaled up as well as down: they are content, not noise.
+LOW = 3
+
+
+class Style:
+    """The amplitude spectrum of the stream, and how to give it to source images.
+
+    Where the stream has less power at a frequency than the source, source images are damped there (blur, loss of
+    contrast, fog); where it has more, noise of that power is added. What has no trace in the spectrum (glass, weather
+    that covers things, new objects) is not imitated. Cost: one Fourier transform per image that is looked at.
+
+    Args:
+        images: Source images as floats, (N, C, H, W).
+
+    Reference:
+        Amplitudes as style: Yang & Soatto, "FDA: Fourier domain adaptation for semantic segmentation", CVPR 2020.
+        Differs: powers averaged over images instead of one image's amplitudes, and noise with phases of its own.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        logs = torch.cat([log_power(part) for part in images.split(256)])
+        self.source = logs.mean(0)
+        # The spread of an image's power in a few bands tells which differences are chance.
+        self.spread = _bands(logs - self.source).std(0).clamp(min=1e-3)
+        self.memory: dict[str, Any] = {"mean": None, "weight": 0.0, "worn": None}
+
+    def fits(self, x: Tensor) -> bool:
+        """Whether the images have the shape of the source images."""
+        return log_power(x[:1]).shape[1:] == self.source.shape
+
+    def take(self, x: Tensor) -> bool:
+        """Takes in images, float, (B, C, H, W), and tells whether the style has changed since it was last worn.
+
+        A change is a difference in one of the bands that chance would not make of as many source images.
+        """
+        logs = log_power(x)
+        now = logs.mean(0)
+        mean, weight, worn = (self.memory[key] for key in ("mean", "weight", "worn"))
+        changed = worn is None or self._differs(now - worn, len(x))
+        if mean is None or (changed and len(x) >= MEMORY // 4):  # a batch that is large enough speaks for itself
+            mean, weight = now, float(len(x))
+        else:
+            weight = min(weight + len(x), float(max(MEMORY, len(x))))
+            mean = torch.lerp(mean, now, len(x) / weight)
+        self.memory.update(mean=mean, weight=weight)
+        return worn is None or self._differs(mean - worn, int(weight))
+
+    def wear(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The images in the style of the stream, in [0, 1]; they are source images, shape (N, C, H, W).
+
+        Args:
+            images: Floats in [0, 1].
+            generator: For the noise, on the CPU.
+        """
+        mean = self.memory["mean"]
+        if mean is None:
+            return images
+        self.memory["worn"] = mean
+        half = 0.5 * (mean - self.source)
+        ratio = half.exp().to(images)
+        spectrum = torch.fft.rfft2(images.float())
+        noise = torch.randn(images.shape, generator=generator).to(images.device, torch.float32)
+        excess = (mean.exp() - self.source.exp()).clamp(min=0).sqrt().to(noise)
+        # White noise of unit variance has the power H W at every frequency; exp(mean of logs) is below the mean power.
+        added = torch.fft.rfft2(noise) / (noise.shape[-1] * noise.shape[-2]) ** 0.5 * excess * _FROM_LOGS
+        low = torch.zeros_like(ratio, dtype=torch.bool)
+        low[:, :LOW, :LOW] = low[:, 1 - LOW :, :LOW] = True
+        made = torch.where(low, spectrum * ratio, spectrum * ratio.clamp(max=1) + added)
+        return torch.fft.irfft2(made, s=images.shape[-2:]).clamp(0, 1).to(images.dtype)
+
+    def _differs(self, difference: Tensor, count: int) -> bool:
+        bands = _bands(difference[None])[0].abs()
+        chance = self.spread.to(bands) / max(count, 1) ** 0.5
+        return bool((bands > (6 * chance).clamp(min=0.25)).any())
+
+
+#: exp(E log P) / E P of an exponentially distributed power is exp(-Euler's constant); amplitudes go with its root.
+_FROM_LOGS = 1.3346
+
+
+def log_power(x: Tensor) -> Tensor:
+    """Logarithm of the power spectrum of each image, (B, C, H, W // 2 + 1)."""
+    return (torch.fft.rfft2(x.float()).abs().square() + 1e-4).log()
+
+
+def _bands(logs: Tensor) -> Tensor:
+    """Means over the images' channels in eight rings of frequencies, (B, 8)."""
+    height, width = logs.shape[-2:]
+    rows = torch.fft.fftfreq(height, device=logs.device).abs()[:, None]
+    columns = torch.linspace(0, 0.5, width, device=logs.device)[None]
+    ring = ((rows.square() + columns.square()).sqrt() * 16).long().clamp(max=7)
+    flat = logs.mean(1).flatten(1)
+    weights = torch.nn.functional.one_hot(ring.flatten(), 8).to(flat)
+    return flat @ weights / weights.sum(0).clamp(min=1)
