@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tta.evaluate import evaluate
     from tta.models import load_source
     from tta.registry import list_methods, register, wrap
+    from tta.reporting.call import report
     from tta.results import Results
     from tta.streams import Batch, Domain, make_stream
 
@@ -35,6 +36,7 @@ _PUBLIC = {
     "register": "registry",
     "list_methods": "registry",
     "wrap": "registry",
+    "report": "reporting.call",
     "evaluate": "evaluate",
     "Results": "results",
     "Batch": "streams",
@@ -44,7 +46,7 @@ _PUBLIC = {
 
 __all__ = [  # noqa: RUF022  (in the order of use)
     "wrap", "list_methods", "load_source", "load_data", "Domain", "Batch", "make_stream", "evaluate", "Results",
-    "Adapter", "Requirements", "StepInfo", "register", "TTAError",
+    "report", "Adapter", "Requirements", "StepInfo", "register", "TTAError",
 ]  # fmt: skip
 
 

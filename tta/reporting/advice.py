@@ -62,16 +62,13 @@ def gap(content: dict[str, Any]) -> Advice:
         f" over {shifted['cells']} pairs of corruption and severity, n = {clean['n']} images each"
     )
     limits = "These corruptions are simulated; they stand for cameras and weather, not for new classes or attacks."
+    text = f"Corruptions cost {points:.1f} points of error"
     if points < SMALL_GAP:
-        return Advice("gap", "fine", f"Corruptions cost {points:.1f} points: a small gap.", because, limits)
-    size = "a large gap: do not deploy it unattended where images can degrade" if points > LARGE_GAP else "a gap"
-    return Advice(
-        "gap",
-        "act" if points > LARGE_GAP else "know",
-        f"Corruptions cost {points:.1f} points: {size}.",
-        because,
-        limits,
-    )
+        return Advice("gap", "fine", f"{text}: little.", because, limits)
+    if points > LARGE_GAP:
+        text += ": do not leave the model alone where images can degrade."
+        return Advice("gap", "act", text, because, limits)
+    return Advice("gap", "know", f"{text}.", because, limits)
 
 
 def weakest_family(content: dict[str, Any]) -> Advice | None:

@@ -64,7 +64,7 @@ def _place(one: dict[str, Any]) -> str:
 
 
 def gallery(content: dict[str, Any], examples: dict[str, Any]) -> list[dict[str, Any]]:
-    """The examples that have a picture, numbered: clean first, then the highest severity, the worst corruptions first."""
+    """The examples that have a picture, numbered: clean, then by falling severity, the worst corruptions first."""
     errors = {(one["corruption"], one["severity"]): one["error"] for one in content["robustness"]["grid"]}
     shown = [one | {"number": number} for number, one in enumerate(examples["cells"]) if "png" in one]
     clean = [one for one in shown if one["corruption"] == "clean"]
