@@ -1,12 +1,18 @@
-"""Speed and memory as ratios within one run: `python scripts/perf.py corruptions|methods|selection --help`."""
+"""Speed and memory as ratios within one run: `python scripts/perf.py corruptions|guard|methods|selection --help`."""
 
 import sys
 
 import perf_corruptions
+import perf_guard
 import perf_methods
 import perf_selection
 
-PARTS = {"corruptions": perf_corruptions.main, "methods": perf_methods.main, "selection": perf_selection.main}
+PARTS = {
+    "corruptions": perf_corruptions.main,
+    "guard": perf_guard.main,
+    "methods": perf_methods.main,
+    "selection": perf_selection.main,
+}
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tta.adapter import Adapter, Requirements, StepInfo
     from tta.datasets import load_data
+    from tta.deployment import deploy
     from tta.errors import TTAError
     from tta.evaluate import evaluate
     from tta.models import load_source
@@ -37,6 +38,7 @@ _PUBLIC = {
     "list_methods": "registry",
     "wrap": "registry",
     "report": "reporting.call",
+    "deploy": "deployment",
     "evaluate": "evaluate",
     "Results": "results",
     "Batch": "streams",
@@ -45,8 +47,8 @@ _PUBLIC = {
 }
 
 __all__ = [  # noqa: RUF022  (in the order of use)
-    "wrap", "list_methods", "load_source", "load_data", "Domain", "Batch", "make_stream", "evaluate", "Results",
-    "report", "Adapter", "Requirements", "StepInfo", "register", "TTAError",
+    "wrap", "deploy", "list_methods", "load_source", "load_data", "Domain", "Batch", "make_stream", "evaluate",
+    "Results", "report", "Adapter", "Requirements", "StepInfo", "register", "TTAError",
 ]  # fmt: skip
 
 

@@ -87,7 +87,8 @@ class Far(Filter):
 
     Each image is described by five numbers (brightness, contrast, colour, and roughness at two scales, on log scales).
     It is far if its distance from the source images, in standard deviations of theirs, is over the limit and so is its
-    distance from the running mean of the stream. A whole domain that is shifted is therefore not far for long. Cost:
+    distance from the running mean of the stream, and from most of its batch. A whole domain that is shifted is
+    therefore not far, or not for long. Cost:
     one pass over the pixels. Does not see adversarial images, whose pixels look as usual; no guarantee.
 
     Args:
@@ -116,18 +117,20 @@ class Far(Filter):
             return torch.zeros(len(x), dtype=torch.bool, device=x.device)
         mean, std = (t.to(described) for t in self.source)
         from_source = ((described - mean) / std).abs().amax(1)
-        if "mean" not in self.memory:  # the first batch is judged by its own median
-            self.memory = {"mean": described.median(0).values, "std": std}
-        ours, spread = self.memory["mean"], self.memory["std"]
-        from_stream = ((described - ours) / spread).abs().amax(1)
-        far = (from_source > self.limit) & (from_stream > self.limit)
-        share = 1 - (1 - self.follow) ** len(x)
         # The median lets a minority of strange images not move the mean; a majority is the new domain.
         now = described.median(0).values
-        width = (described - now).abs().median(0).values * 1.4826
+        width = ((described - now).abs().median(0).values * 1.4826).clamp(min=std / 2)
+        if "mean" not in self.memory:
+            self.memory = {"mean": now, "std": torch.maximum(width, std)}
+        ours, spread = self.memory["mean"], self.memory["std"]
+        from_stream = ((described - ours) / spread).abs().amax(1)
+        if len(x) >= 8:  # a batch that is large enough speaks for itself: a new domain is not far from itself
+            from_stream = torch.minimum(from_stream, ((described - now) / width).abs().amax(1))
+        far = (from_source > self.limit) & (from_stream > self.limit)
+        share = 1 - (1 - self.follow) ** len(x)
         self.memory = {
             "mean": torch.lerp(ours, now, share),
-            "std": torch.lerp(spread, width, share).clamp(min=std / 2) if len(x) > 1 else spread,
+            "std": torch.lerp(spread, width, share) if len(x) > 1 else spread,
         }
         return far
 

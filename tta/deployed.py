@@ -1,0 +1,375 @@
+"""A deployed adapter behind a guard: answers, learns, keeps its state. `tta.deploy` makes one."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tta.adapter import Adapter
+from tta.errors import TTAError
+from tta.guard.audit import Interval
+from tta.guard.background import Worker
+from tta.guard.check import Reference
+from tta.guard.guard import Guard
+from tta.guard.log import AuditLog
+from tta.guard.metrics import Metrics
+from tta.guard.moment import Moment
+from tta.guard.proposal import Outcome, propose
+from tta.guard.snapshots import Snapshots
+from tta.source_data import SourceData
+
+
+class Answer(NamedTuple):
+    """The answer to a batch.
+
+    Attributes:
+        logits: (B, K), detached.
+        ids: Numbers of the images, to give labels for later (`Deployed.audit`).
+        by_adapter: Whether the adapter has answered; if not, the source model has.
+        version: Of the adapter that has answered: the updates committed and the resets before.
+    """
+
+    logits: Tensor
+    ids: range
+    by_adapter: bool
+    version: int
+
+
+class Lesson(NamedTuple):
+    """Images to learn from, and their numbers."""
+
+    x: Tensor
+    ids: list[int]
+
+
+class Deployed(nn.Module):
+    """A model in production that learns, and is watched: predict, propose, check, commit or roll back.
+
+    Call it like the model. It may be called from several threads, under `inference_mode` too. What is answered:
+
+    - the adapter's answer, given by the state that was committed before the batch (a method that answers after its
+      update, by the state after it), as long as the guard's choice is the adapter;
+    - the source model's answer if the guard has chosen it, if the adapter was reset with this batch, or if the adapter
+      has raised or answered something that is not finite; always for images that the guard keeps apart.
+
+    An update that is rolled back leaves no trace: weights, statistics, optimiser, memories and random generators are
+    those of before, bit for bit. Memory: the adapter, a frozen copy of the source model, and one copy of what an update
+    may change (in the background two adapters, and two such copies).
+
+    Use `deploy` to make one.
+    """
+
+    def __init__(
+        self, adapter: Adapter, source: nn.Module, guard: Guard, source_data: SourceData | None, shadow: Adapter | None
+    ) -> None:
+        super().__init__()
+        with torch.inference_mode(False), torch.no_grad():
+            self.source = copy.deepcopy(source).eval().requires_grad_(False)
+            reference = Reference.of(self.source, source_data)
+            if reference.logits is not None and reference.logits.ndim != 2:
+                raise TTAError(f"a guard watches over classes, logits (B, K); got {tuple(reference.logits.shape)}")
+            guard.begin(reference)
+        self.adapter, self.guard = adapter, guard
+        # In the background a second adapter learns, so that answers do not wait for it.
+        self.shadow = shadow
+        self._learner = adapter if shadow is None else shadow
+        self._undo = Moment(self._learner)
+        self._handed = None if shadow is None else Moment(shadow)
+        #: Updates committed and resets so far, and whether learning is stopped.
+        self.version, self.frozen = 0, False
+        self.metrics, self.log = Metrics(), AuditLog(None)
+        self._snapshots: Snapshots | None = None
+        self._snapshot_every = 0
+        #: Learning, checks and choice, and answering: whoever takes both takes them in this order.
+        self._learning, self._answering = threading.RLock(), threading.RLock()
+        self._worker: Worker[Lesson] | None = None
+
+    # Answers
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Answers a batch, and learns from it now or in the background.
+
+        Args:
+            x: Images, float in [0, 1], (B, C, H, W). Values that are not finite are allowed. Not written to.
+
+        Returns:
+            Logits, (B, K), detached.
+
+        Raises:
+            TTAError: `x` is not such a batch, or the model returned no such logits.
+        """
+        return self.ask(x).logits
+
+    def ask(self, x: Tensor) -> Answer:
+        """As `forward`, with the numbers of the images and who has answered."""
+        started = time.perf_counter()
+        with torch.inference_mode(False), torch.no_grad():
+            x = self.adapter._checked(x)
+            if self._worker is None:
+                with self._learning, self._answering:
+                    answer, later = self._answer(x)
+            else:
+                with self._answering:
+                    answer, later = self._answer(x)
+                if later is not None:
+                    self._worker.put(later)
+        with self._answering:
+            self.metrics.latencies["answer"].add(time.perf_counter() - started)
+        return answer
+
+    def _answer(self, x: Tensor) -> tuple[Answer, Lesson | None]:
+        teach, apart, rejected = self.guard.sort(x)
+        self.metrics.count("batches")
+        self.metrics.count("images", len(x))
+        self.metrics.count("rejected_images", sum(rejected.values()))
+        if any(rejected.values()):
+            self.log.add("rejected", **{name: count for name, count in rejected.items() if count})
+        ids, version = self.guard.audit.number(len(x)), self.version
+        regular, taught = x, Lesson(x, list(ids))
+        if not bool(teach.all()):
+            regular = x[~apart]
+            taught = Lesson(x[teach], [n for n, yes in zip(ids, teach.tolist(), strict=True) if yes])
+        logits, by_adapter, later = self._answer_regular(regular, taught)
+        self.metrics.count("images_by_source", len(x) if not by_adapter else len(x) - len(regular))
+        if len(regular) < len(x):
+            theirs = self.source(x[apart].nan_to_num(0, 1, 0).clamp(0, 1))
+            whole = theirs.new_empty(len(x), *theirs.shape[1:])
+            whole[apart] = theirs
+            if logits is not None:
+                whole[~apart] = logits.to(whole.dtype)
+            logits = whole
+        assert logits is not None
+        return Answer(logits.detach(), ids, by_adapter, version), later
+
+    def _answer_regular(self, x: Tensor, taught: Lesson) -> tuple[Tensor | None, bool, Lesson | None]:
+        """Answers to images that are not kept apart, whether the adapter gave them, and what is to be learned later."""
+        learns = not self.frozen and len(taught.x) > 0
+        if not learns:
+            self.metrics.count("skipped")
+        if len(x) == 0:
+            return None, False, None
+        ours: Tensor | None = None
+        if not learns or self._worker is not None or len(taught.x) < len(x):
+            ours = self.adapter.predict(x)
+        later = taught if learns and self._worker is not None else None
+        trusted = True
+        if learns and self._worker is None:
+            outcome = self._learn(taught)
+            if ours is None:
+                ours = outcome.logits
+                if outcome.kind == "rolled back" and (ours is None or self.adapter.answers == "after"):
+                    ours = self.adapter.predict(x)
+            trusted = outcome.kind != "reset"
+        assert ours is not None
+        choice = self.guard.choice
+        by_adapter = trusted and (choice is None or choice.by_adapter) and bool(ours.isfinite().all())
+        return (ours if by_adapter else self.source(x)), by_adapter, later
+
+    # Learning
+
+    def _learn_later(self, lesson: Lesson) -> None:
+        """What the thread does with each batch."""
+        with self._learning, torch.inference_mode(False), torch.no_grad():
+            self._learn(lesson)
+
+    def _learn(self, lesson: Lesson) -> Outcome:
+        """Proposes an update, commits it or not, and keeps the books."""
+        started = time.perf_counter()
+        guard, x = self.guard, lesson.x
+        due, asked = guard.asks_source(x)
+        source = self.source(x) if asked else None
+        outcome = propose(self._learner, guard, self._undo, x, source, record=due)
+        if outcome.logits is not None and bool(outcome.logits.isfinite().all()):
+            self._watch(outcome.logits, source, lesson.ids, due and outcome.kind != "reset")
+        if self.shadow is not None and outcome.kind != "rolled back":
+            assert self._handed is not None
+            self._handed.take(self.shadow)
+        with self._answering:
+            if self.shadow is not None and outcome.kind != "rolled back":
+                assert self._handed is not None
+                self._handed.restore(self.adapter)  # all of it or nothing, between two answers
+            self._keep_books(outcome, due)
+            self.metrics.latencies["update"].add(time.perf_counter() - started)
+        committed = self.metrics.counters["committed"]
+        if self._snapshots is not None and outcome.kind == "committed" and committed % self._snapshot_every == 0:
+            self.snapshot()
+        return outcome
+
+    def _watch(self, logits: Tensor, source: Tensor | None, ids: list[int], due: bool) -> None:
+        """Shows the answers to the choice and to the audit."""
+        classes = logits.argmax(1).tolist()
+        choice = self.guard.choice
+        if choice is not None:
+            was = choice.by_adapter
+            if due:
+                assert source is not None
+                estimate = choice.look(self._learner.predict, self.source, logits, source)
+                self.metrics.gauges |= {
+                    "estimated_error_adapter": estimate.adapter,
+                    "estimated_error_source": estimate.source,
+                }
+            choice.notice(classes)
+            if choice.by_adapter != was:
+                details = choice.estimate._asdict() if choice.estimate else {}
+                self.log.add("adapter answers" if choice.by_adapter else "source answers", **details)
+        if source is not None:
+            theirs = source.argmax(1).tolist()
+            self.guard.audit.note(ids, classes, theirs)
+            flips = sum(a != b for a, b in zip(classes, theirs, strict=True)) / len(classes)
+            self.metrics.gauges["flip_rate"] = flips
+
+    def _keep_books(self, outcome: Outcome, due: bool) -> None:
+        self.metrics.count(outcome.kind.replace(" ", "_") if outcome.kind != "reset" else "resets")
+        self.metrics.count("looks", int(due))
+        self.metrics.count("alarms", len(outcome.notes))
+        if outcome.kind != "rolled back":
+            self.version += 1
+        if self._learner.info.reset:
+            self.metrics.count("resets")
+        for note in outcome.notes:
+            self.log.add("alarm", batch=self.metrics.counters["batches"], why=note)
+        if outcome.kind != "committed":
+            self.log.add(outcome.kind, batch=self.metrics.counters["batches"], why="; ".join(outcome.reasons))
+
+    # What an operator does
+
+    def audit(self, ids: range | list[int], labels: Tensor | list[int]) -> Interval:
+        """Takes the true classes of images that were answered, as sparse and as late as they come.
+
+        Images that only one of the two models has answered count for nothing; ask for labels of images drawn at random.
+        Where harm is certified the adapter is reset, and the comparison begins anew.
+
+        Args:
+            ids: Numbers of the images, from `Answer.ids`.
+            labels: Their classes.
+
+        Returns:
+            Error of the adapter minus that of the source model, as a share, with an interval that holds at all times.
+
+        Raises:
+            TTAError: Not as many labels as numbers.
+        """
+        labels = labels.tolist() if isinstance(labels, Tensor) else list(labels)
+        if len(labels) != len(ids):
+            raise TTAError(f"an audit takes a label for each image, got {len(labels)} labels for {len(ids)} images")
+        with self._learning, self._answering:
+            interval = self.guard.audit.take(list(ids), labels)
+            self.metrics.gauges |= {"audited_difference": interval.mean, "audited_labels": interval.n}
+            if interval.n and interval.low > 0:
+                self.log.add("harm certified", **interval._asdict())
+                self.guard.audit.begin_again()
+                self.reset()
+        return interval
+
+    def reset(self) -> None:
+        """Takes the adapter back to the source; the guard begins to judge it anew."""
+        with self._learning, self._answering:
+            for each in {id(a): a for a in (self.adapter, self._learner)}.values():
+                each.reset()
+            self.guard.restart()
+            self.version += 1
+            self.metrics.count("resets")
+            self.log.add("reset", why="asked for")
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stops learning, or goes on with it; answers go on either way."""
+        with self._learning, self._answering:
+            self.frozen = frozen
+            self.log.add("frozen" if frozen else "learning")
+
+    def snapshot(self) -> int:
+        """Writes a snapshot and returns its version.
+
+        Raises:
+            TTAError: There is no folder for them.
+        """
+        with self._learning:
+            if self._snapshots is None:
+                raise TTAError("there is no folder for snapshots: deploy with folder=")
+            with self._answering:
+                state = {
+                    "adapter": self.adapter.state_dict(),  # not changed while nothing is learned
+                    "guard": copy.deepcopy(self.guard.state()),
+                    "counters": dict(self.metrics.counters),
+                    "version": self.version,
+                }
+            version = self._snapshots.save(state)
+            self.metrics.count("snapshots")
+            self.log.add("snapshot", version=version)
+            return version
+
+    def restore(self, version: int) -> None:
+        """Goes back to a snapshot: the next answer is the one that was given then.
+
+        Raises:
+            TTAError: There is no such snapshot, it is damaged, or it is of something else.
+        """
+        if self._snapshots is None:
+            raise TTAError("there is no folder with snapshots: deploy with folder=")
+        self._set_state(version, self._snapshots.load(version))
+
+    def versions(self) -> list[int]:
+        """The snapshots that `restore` takes."""
+        return [] if self._snapshots is None else self._snapshots.versions()
+
+    def _set_state(self, version: int, state: dict[str, Any]) -> None:
+        with self._learning, self._answering, torch.inference_mode(False), torch.no_grad():
+            for each in {id(a): a for a in (self.adapter, self._learner)}.values():
+                each.load_state_dict(state["adapter"])
+            self.guard.set_state(copy.deepcopy(state["guard"]))
+            self.metrics.counters |= state["counters"]
+            self.version = state["version"]
+            self.log.add("restored", version=version)
+
+    def report(self) -> dict[str, Any]:
+        """The metrics as plain numbers: counters, gauges, and quantiles of latencies in seconds."""
+        with self._answering:
+            self._refresh()
+            return self.metrics.as_dict()
+
+    def prometheus(self) -> str:
+        """The metrics as text for Prometheus."""
+        with self._answering:
+            self._refresh()
+            return self.metrics.prometheus()
+
+    def _refresh(self) -> None:
+        gauges = {check.name: check.value for check in self.guard.checks if check.value is not None}
+        choice = self.guard.choice
+        self.metrics.gauges |= gauges | {
+            "adapter_version": self.version,
+            "adapter_answers": float(choice is None or choice.by_adapter),
+            "queue_length": float(len(self._worker)) if self._worker else 0.0,
+        }
+
+    def drain(self) -> None:
+        """Waits until everything that was answered has been learned from."""
+        if self._worker is not None:
+            self._worker.drain()
+
+    def close(self) -> None:
+        """Learns from what waits, ends the thread, and writes a last snapshot if there is a folder."""
+        if self._worker is not None:
+            self._worker.close()
+        if self._snapshots is not None:
+            self.snapshot()
+
+    def export(self) -> nn.Module:
+        """A plain module in eval mode with the committed weights, which learns no more; see `Adapter.export`."""
+        with self._answering:
+            return self.adapter.export()
+
+    def train(self, mode: bool = True) -> Deployed:
+        """Changes nothing: a deployment learns whatever the mode."""
+        return self
+
+    def __enter__(self) -> Deployed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,102 @@
+"""`tta.deploy`: puts a model into production, adapting, behind a guard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tta import provenance
+from tta.checkpoints import state_sha256
+from tta.deployed import Answer, Deployed, Lesson
+from tta.errors import TTAError
+from tta.guard.background import WhenFull, Worker
+from tta.guard.guard import Guard
+from tta.guard.log import AuditLog
+from tta.guard.snapshots import Snapshots
+from tta.registry import wrap
+from tta.source_data import SourceData
+
+__all__ = ["Answer", "Deployed", "Guard", "deploy"]
+
+
+def deploy(
+    model: nn.Module,
+    method: str = "cotta",
+    config: Any = None,
+    *,
+    guard: Guard | None = None,
+    source_data: Any = None,
+    folder: str | Path | None = None,
+    snapshot_every: int = 100,
+    keep: int = 3,
+    background: bool = False,
+    queue: int = 8,
+    when_full: WhenFull = "drop_oldest",
+    preset: str | None = None,
+    seed: int = 0,
+    **overrides: Any,
+) -> Deployed:
+    """Deploys a model behind an adaptation method and a guard; the model itself is copied and never touched.
+
+    Args:
+        model: Images (B, C, H, W) in [0, 1] to logits (B, K), preprocessing inside.
+        method: As in `wrap`.
+        config: As in `wrap`.
+        guard: What watches; `Guard.usual` if not given, `Guard.off()` for none. One guard for each deployment.
+        source_data: Images the model was trained on, best with labels: a few hundred of each, anything
+            `SourceData.of` takes. Without them the usual guard has no canary and no choice.
+        folder: For snapshots and the audit log. If there are snapshots, the newest is gone on from. None keeps nothing.
+        snapshot_every: Committed updates from snapshot to snapshot.
+        keep: Snapshots that are kept.
+        background: Learn in a thread, so that answers do not wait for it. A second adapter is made for that.
+        queue: Batches that may wait to be learned from.
+        when_full: What happens to a batch that finds the queue full: "drop_oldest" forgets the one that has waited
+            longest, "block" lets the caller wait.
+        preset: As in `wrap`.
+        seed: As in `wrap`.
+        overrides: As in `wrap`.
+
+    Returns:
+        The deployment: call it like the model, and close it at the end (or use it in a `with` statement).
+
+    Raises:
+        TTAError: As `wrap`; the guard needs what is not there; or the snapshots in the folder are of something else.
+
+    >>> import torch, tta
+    >>> data = tta.load_data("digits", split="train", limit=300)
+    >>> deployed = tta.deploy(tta.load_source("digits"), "tent", source_data=data)
+    >>> deployed(torch.rand(8, 3, 32, 32)).shape
+    torch.Size([8, 10])
+    >>> deployed.report()["batches"]
+    1
+    """
+    if snapshot_every < 1:
+        raise TTAError(f"snapshot_every is a number of updates, at least 1, got {snapshot_every}")
+    data = SourceData.of(source_data)
+    watch = guard or Guard.usual(labelled=data is not None and data.labels is not None)
+
+    def made() -> Any:
+        return wrap(model, method, config, preset=preset, seed=seed, source_data=data, **overrides)
+
+    deployed = Deployed(adapter := made(), model, watch, data, made() if background else None)
+    if folder is not None:
+        identity = {
+            "method": method,
+            "settings": provenance.digest(provenance.plain(adapter.config)),
+            "weights": state_sha256(model),
+            "guard": " ".join(part.name for part in watch.parts) + (" choice" * bool(watch.choice)),
+        }
+        deployed.log = AuditLog(Path(folder))
+        deployed._snapshots, deployed._snapshot_every = Snapshots(Path(folder), keep, identity), snapshot_every
+        if (latest := deployed._snapshots.latest()) is not None:
+            deployed._set_state(*latest)
+    if background:
+
+        def dropped(_: Lesson) -> None:
+            with deployed._answering:
+                deployed.metrics.count("skipped")
+
+        deployed._worker = Worker(deployed._learn_later, queue, when_full, dropped)
+    return deployed
