@@ -16,6 +16,9 @@ def test_the_best_crops_move_with_the_image():
     adapter = tta.wrap(resnet(), "crop_select", margin=0.25, crops=3)
     x = scene(0)
     here, moved = x[..., 4:36, 4:36], x[..., 5:37, 3:35]  # the camera goes down a row and left a column
+    scores, moved_scores = adapter.score(here, 24, 24), adapter.score(moved, 24, 24)
+    assert scores.shape == (16, 9, 9)
+    torch.testing.assert_close(moved_scores[:, :-1, 1:], scores[:, 1:, :-1])  # that of the same pixels is the same
     rows, columns = adapter.places(here)
     assert rows.shape == (16, 3, 24)
     moved_rows, moved_columns = adapter.places(moved)
@@ -23,8 +26,8 @@ def test_the_best_crops_move_with_the_image():
     for n in range(16):
         first = (int(rows[n, 0, 0]), int(columns[n, 0, 0]))
         others = {(int(r[0]) + 1, int(c[0]) - 1) for r, c in zip(moved_rows[n], moved_columns[n], strict=True)}
-        # the best crop is among the best again if it is still inside the frame
-        if 1 <= first[0] <= 8 and 0 <= first[1] <= 7:
+        # the best crop is among the best again if it is still inside the frame, and no three better ones have entered
+        if 1 <= first[0] <= 8 and 0 <= first[1] <= 7 and not all(row == 9 or column == -1 for row, column in others):
             same += 1
             assert first in others
     assert same >= 10
@@ -56,6 +59,41 @@ def test_a_network_of_one_size_is_refused_with_the_remedy():
     with pytest.raises(tta.TTAError, match="resize"):
         tta.wrap(vit(), "crop_select")
     assert tta.wrap(vit(), "crop_select", fit="resize", crops=1)(scene(0, 32)).shape == (16, 10)
+
+
+def test_a_network_that_cannot_take_the_crops_is_told_the_remedy():
+    class Even(torch.nn.Module):
+        """Takes sides that are multiples of four."""
+
+        def forward(self, x):
+            return x.view(len(x), 3, 4, -1, 4).mean((1, 3)).flatten(1) if x.shape[2] % 4 == 0 else x.view(-1, 7, 5)
+
+    with pytest.raises(tta.TTAError, match=r'cannot take crops of 30 x 30 .*set fit="resize"'):
+        tta.wrap(Even(), "crop_select")(scene(0, 32))
+
+
+def test_photographs_are_seen_in_crops_that_are_scattered_and_seldom_change():
+    adapter = tta.wrap(resnet(), "crop_select", preset="photographs")
+    x = scene(1, 258)[:4]
+    rows, columns = adapter.places(x[..., :256, :256])
+    assert rows.shape == (4, 4, 224)
+    first = torch.stack((rows[..., 0], columns[..., 0]), 2).double()
+    assert torch.cdist(first, first)[~torch.eye(4, dtype=torch.bool).expand(4, 4, 4)].median() > 5
+    moved_rows, moved_columns = adapter.places(x[..., 1:257, 1:257])
+    moved = torch.stack((moved_rows[..., 0], moved_columns[..., 0]), 2) + 1
+    same = (first[:, :, None] == moved[:, None]).all(3).any(2)
+    assert same.float().mean() > 0.7
+
+
+@pytest.mark.parametrize("settings", [{"margin": 1.0}, {"crops": 0}, {"terms": 0}, {"fit": "pad"}])
+def test_settings_without_sense_are_refused(settings):
+    with pytest.raises(tta.TTAError, match="crop_select"):
+        tta.wrap(resnet(), "crop_select", **settings)
+
+
+def test_crops_that_are_too_small_are_told():
+    with pytest.raises(tta.TTAError, match="crops of 2 x 2 are too small"):
+        tta.wrap(resnet(), "crop_select", margin=0.5)(scene(0, 4))
 
 
 def test_a_step_of_one_pixel_flips_fewer_answers():

@@ -16,22 +16,25 @@ from tta.registry import register
 from tta.source_data import SourceData
 from tta.vit import vision_transformer
 
+#: Side of the filter in pixels, and the contrast at which its response is half of the largest.
+FILTER, CONTRAST = 3, 0.05
+
 
 @register("crop_select")
 class CropSelect(Adapter):
-    """Answers from the crops that a fixed filter of the pixels likes best, wherever they are in the image.
+    """Answers from the crops that a fixed random score likes best, wherever they are in the image.
 
     When the camera moves by a pixel, the best crops move along, and the model sees the same pixels as before, unless a
-    best crop leaves the frame or a better one enters: with one crop of offsets 0 to n per axis, about 4 / n of the
-    images. Averaging the probabilities of several crops and of their mirror images softens these cases too. A crop's
-    score is the response of a random filter at its centre: it depends on the crop's pixels alone, and hardly prefers
-    the rim of the image.
+    best crop leaves the frame or a better one enters: with one crop of n offsets per axis, about 2 / n of the images
+    for a step along one axis. Averaging the probabilities of several crops and of their mirror images softens these
+    cases. A crop's score is a sum of the local contrast at random places of it, with random signs: it depends on the crop's
+    pixels alone, all offsets are about as likely to win, and the best ones are scattered.
 
     Updates: nothing. State: none. Cost: 1 forward per crop and 1 per mirror image. Needs: nothing; a network that takes
-    images of one size only needs fit="resize".
+    images of some sizes only needs fit="resize".
     Memory: the model; crops are made one at a time, and no activations are kept.
     Differs from the published code: none was published when this was written. The paper's principle and its guarantee
-    are kept (the choice depends on the content of a crop only); the filter and the mean are ours.
+    are kept (the choice depends on the content of a crop only); the score and the mean are ours.
 
     Reference:
         Shifman & Weiss, "Lost in translation: modern neural networks still struggle with small realistic image
@@ -50,15 +53,20 @@ class CropSelect(Adapter):
         flip: bool = True
         #: "native" hands over the crop as it is, "resize" enlarges it to the size of the image.
         fit: Literal["native", "resize"] = "native"
-        #: Side of the filter, odd, and the seed of its weights.
-        filter: int = 7
+        #: Number of places that the score is a sum over, and the seed of places, signs and filter.
+        terms: int = 64
         seed: int = 0
 
+        @classmethod
+        def photographs(cls) -> CropSelect.Config:
+            """For images that are larger than what the network takes: of 256 pixels, crops of 224."""
+            return cls(margin=1 / 8, crops=4)
+
         def __post_init__(self) -> None:
-            if not 0 <= self.margin < 1 or self.crops < 1 or self.filter % 2 == 0:
+            if not 0 <= self.margin < 1 or self.crops < 1 or self.terms < 1:
                 raise TTAError(
-                    "crop_select: margin is a share from 0 to 1, crops at least 1 and filter odd; got"
-                    f" {self.margin}, {self.crops} and {self.filter}"
+                    "crop_select: margin is a share from 0 to 1, crops and terms at least 1; got"
+                    f" {self.margin}, {self.crops} and {self.terms}"
                 )
             if self.fit not in ("native", "resize"):
                 raise TTAError(f"crop_select: fit is native or resize, got {self.fit!r}")
@@ -75,10 +83,15 @@ class CropSelect(Adapter):
         return []
 
     def start(self, source_data: SourceData | None) -> None:
-        """Draws the filter; its weights sum to zero, so that brightness does not matter."""
-        side = self.config.filter
-        weight = torch.randn(side, side, generator=torch.Generator().manual_seed(self.config.seed))
-        self.register_buffer("kernel", (weight - weight.mean())[None, None].to(self.generator.device))
+        """Draws the filter, whose weights sum to zero so that brightness does not matter, and the places."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        weight = torch.randn(FILTER, FILTER, generator=generator)
+        weight -= weight.mean()
+        self.register_buffer("kernel", (weight / weight.norm())[None, None].to(self.generator.device))
+        where = torch.rand(self.config.terms, 2, generator=generator, dtype=torch.float64)
+        signs = torch.randint(2, (self.config.terms, 1), generator=generator) * 2.0 - 1
+        #: Down and right, as shares of the crop, and the sign.
+        self.taps: list[list[float]] = torch.cat((where, signs), 1).tolist()
 
     @torch.no_grad()
     def answer(self, x: Tensor) -> Tensor:
@@ -90,23 +103,43 @@ class CropSelect(Adapter):
             crop = x[image, :, row[:, :, None], column[:, None, :]].permute(0, 3, 1, 2).contiguous()
             if self.config.fit == "resize":
                 crop = F.interpolate(crop, x.shape[-2:], mode="bilinear", align_corners=False)
-            found += [
-                self.model(each).log_softmax(1) for each in ((crop, crop.flip(3)) if self.config.flip else (crop,))
-            ]
+            for each in (crop, crop.flip(3)) if self.config.flip else (crop,):
+                found.append(self.seen(each).log_softmax(1))
         return torch.stack(found).logsumexp(0) - math.log(len(found))
+
+    def seen(self, crop: Tensor) -> Tensor:
+        """The model's logits, if it takes a crop of that size."""
+        try:
+            return self.model(crop)
+        except RuntimeError as error:
+            if self.config.fit == "resize" or self.config.margin == 0 or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise TTAError(
+                f"crop_select: the model cannot take crops of {crop.shape[2]} x {crop.shape[3]}"
+                f' ({str(error).splitlines()[0]}): set fit="resize"'
+            ) from error
 
     def places(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The rows (B, M, h) and columns (B, M, w) of each image's best crops, from the best on."""
         height, width = x.shape[-2:]
         down, right = (int(self.config.margin * side + 0.5) for side in (height, width))
         h, w = height - down, width - right
-        score = self.score(x)[:, h // 2 : h // 2 + down + 1, w // 2 : w // 2 + right + 1].flatten(1)
-        best = score.topk(min(self.config.crops, score.shape[1])).indices
+        best = self.score(x, h, w).flatten(1)
+        best = best.topk(min(self.config.crops, best.shape[1])).indices
         rows = (best // (right + 1))[..., None] + torch.arange(h, device=x.device)
         columns = (best % (right + 1))[..., None] + torch.arange(w, device=x.device)
         return rows, columns
 
-    def score(self, x: Tensor) -> Tensor:
-        """The filter's response at every pixel, shape (B, H, W)."""
-        grey = x.mean(1, keepdim=True).to(self.kernel.dtype)
-        return F.conv2d(grey, self.kernel, padding=self.config.filter // 2)[:, 0]
+    def score(self, x: Tensor, h: int, w: int) -> Tensor:
+        """The score of every crop of h x w, by its offsets, shape (B, H - h + 1, W - w + 1)."""
+        if min(h, w) < FILTER:
+            raise TTAError(f"crop_select: crops of {h} x {w} are too small; give larger images or a smaller margin")
+        down, right = x.shape[2] - h, x.shape[3] - w
+        with torch.autocast(x.device.type, enabled=False):  # the same pixels must have the same score
+            contrast = F.conv2d(x.mean(1, keepdim=True).to(self.kernel.dtype), self.kernel)[:, 0]
+        contrast = contrast / (contrast.abs() + CONTRAST)  # so that no strong edge outweighs all the rest
+        total = torch.zeros_like(contrast[:, : down + 1, : right + 1])
+        for below, beside, sign in self.taps:
+            top, left = int(below * (h - FILTER + 1)), int(beside * (w - FILTER + 1))
+            total = total.add_(contrast[:, top : top + down + 1, left : left + right + 1], alpha=sign)
+        return total
