@@ -83,10 +83,10 @@ class Report(Setup):
         try:
             measured = gather(lab, names, extent, name=self.profile, out=place, watching=_bar)
         except KeyboardInterrupt:
-            kept = (
-                "nothing was kept, for no --out was given" if place is None else f"finished cells are kept in {place}"
-            )
-            complain(f"interrupted: {kept}; the same command again runs the rest")
+            rest = "nothing was kept, for no --out was given"
+            if place is not None:
+                rest = f"finished cells are kept in {place}; the same command again runs the rest"
+            complain(f"interrupted: {rest}")
             return INTERRUPTED
         finished = call.Report.of(measured, others)
         console = Console(width=None if sys.stdout.isatty() else 120)

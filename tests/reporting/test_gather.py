@@ -111,6 +111,18 @@ def test_the_command(tmp_path, capsys):
     assert main([*arguments, "mean_error > 99"]) == 0
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_ctrl_c_says_what_is_kept(kept, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tta.reporting.gather.run_grid", interrupted)
+    assert main([*QUICK, *(["--out", str(tmp_path)] if kept else [])]) == 130
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert ("the same command again runs the rest" in line) == kept
+    assert ("nothing was kept" in line) != kept
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

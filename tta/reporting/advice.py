@@ -164,28 +164,39 @@ def adaptation(content: dict[str, Any]) -> Advice:
         f"best on average: {best['method']} with {best['difference']:+.1f} points; worst stream {best['worst_stream']},"
         f" batches of {best['worst_batch_size']}: {best['worst']:+.1f}"
     )
-    if best["worst"] > MARGIN and -best["difference"] >= WORTH:
-        gains, harms = _streams(content, best["method"])
+    gains, harms = _streams(content, best["method"])
+    if gains and harms and -best["difference"] >= WORTH:
         text = (
-            f"Adapt with {best['method']} only where the stream is known to be like {gains}: it harms {harms}"
-            f" ({best['harm_rate']:.0f} % of the streams tested). No method gains {WORTH:g} point or more without harm."
+            f"Adapt with {best['method']} only where the stream is known to be like {some(gains)}: it harms"
+            f" {some(harms)} ({best['harm_rate']:.0f} % of the streams tested). No method gains {WORTH:g} point or more without harm."
         )
         return Advice("adaptation", "act", text, because, limits)
-    text = f"Do not adapt: no method gains at least {WORTH:g} point on average without harming a stream."
+    text = f"Do not adapt: no method gains {WORTH:g} point or more on average without harming a stream."
+    if -best["difference"] >= WORTH:
+        text = f"Do not adapt yet: {best['method']} gains {-best['difference']:.1f} points, which may be chance."
     return Advice("adaptation", "know", text, because, limits)
 
 
-def _streams(content: dict[str, Any], method: str) -> tuple[str, str]:
-    """Where a method gains for sure, and where it harms, in words."""
-    entries = [one for one in content["adaptation"]["entries"] if one["method"] == method and not one["failed"]]
-    gains = [f"{one['stream']} (batches of {one['batch_size']})" for one in entries if one["high"] < 0]
-    harms = [f"{one['stream']} (batches of {one['batch_size']})" for one in entries if one["difference"] > MARGIN]
-    return _some(gains), _some(harms)
+def _streams(content: dict[str, Any], method: str) -> tuple[list[str], list[str]]:
+    """Where a method gains for sure, and where it harms or fails."""
+    gains, harms = [], []
+    for one in content["adaptation"]["entries"]:
+        name = f"{one['stream']} (batches of {one['batch_size']})"
+        if one["method"] == method and not one["refused"]:
+            if one["failed"] or one["difference"] > MARGIN:
+                harms.append(name)
+            elif one["high"] < 0:
+                gains.append(name)
+    return gains, harms
 
 
-def _some(names: list[str], most: int = 3) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "none of those tested") + rest
+def some(names: list[str], most: int = 3) -> str:
+    """The first names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def worst_class(content: dict[str, Any]) -> Advice | None:
