@@ -27,8 +27,8 @@ class CropSelect(Adapter):
     When the camera moves by a pixel, the best crops move along, and the model sees the same pixels as before, unless a
     best crop leaves the frame or a better one enters: with one crop of n offsets per axis, about 2 / n of the images
     for a step along one axis. Averaging the probabilities of several crops and of their mirror images softens these
-    cases. A crop's score is a sum of the local contrast at random places of it, with random signs: it depends on the crop's
-    pixels alone, all offsets are about as likely to win, and the best ones are scattered.
+    cases. A crop's score is a sum of the local contrast at random places of it, with random signs: it depends on the
+    crop's pixels alone, all offsets are about as likely to win, and the best ones are scattered.
 
     Updates: nothing. State: none. Cost: 1 forward per crop and 1 per mirror image. Needs: nothing; a network that takes
     images of some sizes only needs fit="resize".
