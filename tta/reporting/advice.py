@@ -168,7 +168,8 @@ def adaptation(content: dict[str, Any]) -> Advice:
     if gains and harms and -best["difference"] >= WORTH:
         text = (
             f"Adapt with {best['method']} only where the stream is known to be like {some(gains)}: it harms"
-            f" {some(harms)} ({best['harm_rate']:.0f} % of the streams tested). No method gains {WORTH:g} point or more without harm."
+            f" {some(harms)} ({best['harm_rate']:.0f} % of the streams tested). No method gains {WORTH:g} point or more"
+            " without harm."
         )
         return Advice("adaptation", "act", text, because, limits)
     text = f"Do not adapt: no method gains {WORTH:g} point or more on average without harming a stream."
