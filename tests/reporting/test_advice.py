@@ -27,6 +27,9 @@ def test_the_method_that_gains_most_without_harm(told):
     method(told, "lame").update(difference=-6.0)
     assert advice.choose(told)["method"] == "lame"
     assert "lame gains 6.0 points" in advice.adaptation(told).text
+    assert advice.adaptation(told).level == "know"  # on two streams only
+    method(told, "lame").update(scenarios=3, ran=3)
+    assert advice.adaptation(told).level == "act"
     method(told, "lame").update(harm_rate=50.0, worst=3.0)
     assert advice.choose(told)["method"] == "bn"
 
@@ -84,7 +87,9 @@ def test_what_is_not_the_case_is_not_said(told):
     told["robustness"]["corrupted"].update(low=30.0, high=31.0)
     told["robustness"]["families"] = told["robustness"]["families"][:1]
     assert {one["rule"] for one in advice.advise(told)} == {"gap", "adaptation", "confidence"}
-    told["classes"][0].update(low=99.0)
+    told["classes"][0].update(low=99.0, images=9)
+    assert "class" not in {one["rule"] for one in advice.advise(told)}
+    told["classes"][0].update(images=10)
     told["shift"].update(adversarial_flip_rate=20.0)
     told["robustness"]["corrupted"].update(low=20.0, high=40.0)
     levels = [one["level"] for one in advice.advise(told)]

@@ -18,6 +18,8 @@ USABLE_ECE = 5.0
 STEADY = 5.0
 #: A class counts as left behind if its error is higher than the mean by so many points.
 BEHIND = 15.0
+#: A class with fewer images than this is not judged, a method on fewer streams is not recommended.
+IMAGES, STREAMS = 10, 3
 #: An interval wider than this many points asks for more images.
 WIDE = 6.0
 #: A temperature that was fitted on fewer mistakes than this is hardly one.
@@ -140,7 +142,7 @@ def adaptation(content: dict[str, Any]) -> Advice:
     methods = [one for one in content["adaptation"]["methods"] if one["method"] != "source" and one["ran"]]
     chosen, count = choose(content), max((one["scenarios"] for one in methods), default=0)
     limits = (
-        f"Tested on {count} kinds of streams of these corruptions with {len(content['protocol']['seeds'])} seed(s). The"
+        f"Tested on {count} kind(s) of streams of these corruptions with {len(content['protocol']['seeds'])} seed(s). The"
         " intervals cover other images, not another order; your stream may be unlike all of them: measure on your own"
         " images before, and keep the source model at hand."
     )
@@ -150,7 +152,7 @@ def adaptation(content: dict[str, Any]) -> Advice:
         first = _first(content, chosen["method"])
         text = (
             f"Test-time adaptation helps: {chosen['method']} gains {-chosen['difference']:.1f} points on average and"
-            f" harms none of the {chosen['scenarios']} streams tested, at the cost of"
+            f" harms none of the streams tested ({chosen['scenarios']}), at the cost of"
             f" {chosen['forward_equivalents']:.1f} forward passes per image (1 without adaptation)."
         )
         because = (
@@ -158,6 +160,9 @@ def adaptation(content: dict[str, Any]) -> Advice:
             f" [{first['low']:+.1f}, {first['high']:+.1f}], n = {first['n']}; worst stream"
             f" {chosen['worst_stream']}: {chosen['worst']:+.1f}"
         )
+        if chosen["scenarios"] < STREAMS:
+            text += " Test more kinds of streams before you rely on it."
+            return Advice("adaptation", "know", text, because, limits)
         return Advice("adaptation", "act", text, because, limits)
     best = min(methods, key=lambda one: one["difference"])
     because = (
@@ -203,7 +208,7 @@ def some(names: list[str], most: int = 3) -> str:
 def worst_class(content: dict[str, Any]) -> Advice | None:
     """Whether a class is left behind."""
     worst, mean = content["classes"][0], content["robustness"]["corrupted"]["error"]
-    if worst["low"] < mean + BEHIND:
+    if worst["low"] < mean + BEHIND or worst["images"] < IMAGES:
         return None
     taken = f"; most often taken for {worst['taken_for']} ({worst['taken_share']:.0f} %)" if worst["taken_for"] else ""
     text = f"Look at the class {worst['name']}: under corruptions it is left behind."

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from tta.reporting.figures import CHARTS, label, pictures, require
-from tta.reporting.words import number, plain, signed, source_range, stream_n, thousands, unrun, words
+from tta.reporting.words import number, plain, short, signed, source_range, stream_n, thousands, unrun, words
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -40,7 +40,7 @@ def render_html(content: dict[str, Any], examples: dict[str, Any]) -> str:
     # StrictUndefined: a name that does not exist is our mistake, and no gap in the page.
     around = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     around.filters |= {
-        "number": number, "signed": signed, "thousands": thousands, "words": words, "plain": plain,
+        "number": number, "signed": signed, "thousands": thousands, "words": words, "short": short, "plain": plain,
         "json": lambda value: json.dumps(value, indent=1), "picture": _picture(Markup),
     }  # fmt: skip
     css, js, page = (_part(name) for name in ("page.css", "page.js", "page.html"))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tta.reporting.figures import label
-from tta.reporting.words import number, plain, signed, source_range, stream_n, thousands, unrun, words
+from tta.reporting.words import number, plain, short, signed, source_range, stream_n, thousands, unrun, words
 
 LEVELS = {"act": "Act", "know": "Know", "fine": "Fine"}
 
@@ -20,7 +20,7 @@ def render_markdown(content: dict[str, Any]) -> str:
     """
     model, data = content["model"], content["data"]
     parts = [
-        f"# Robustness of {inline(model['name'])} on {inline(data['name'])}",
+        f"# Robustness of {inline(short(model['name']))} on {inline(data['name'])}",
         f"{thousands(data['n'])} images, {data['classes']} classes, profile {content['protocol']['profile']}."
         f" {label(content)}s in %, with 95 % bootstrap intervals over images in brackets.",
         "## How robust is this model?", *_robust(content),
@@ -68,7 +68,7 @@ def _robust(content: dict[str, Any]) -> list[str]:
     baseline = f"relative to {mce['baseline']}" if mce["baseline"] else mce["note"]
     found.append(f"Mean corruption error (mCE): {number(mce['mce'])} ({inline(baseline)}).")
     for other in content["comparisons"]:
-        found.append(f"### Beside {inline(other['model'])} ({inline(other['data'])})")
+        found.append(f"### Beside {inline(short(other['model']))} ({inline(other['data'])})")
         lines = [
             (
                 words(one["what"]), number(one["ours"]), number(one["theirs"]), signed(one["difference"]),
@@ -76,7 +76,7 @@ def _robust(content: dict[str, Any]) -> list[str]:
             )
             for one in other["lines"]
         ]  # fmt: skip
-        found.append(table(("what", "this model", other["model"], "difference", "95 %", "n"), lines))
+        found.append(table(("what", "this model", short(other["model"]), "difference", "95 %", "n"), lines))
         found.append("Paired: both answered the same images." if other["paired"] else f"{other['note']}.")
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tta.reporting.figures import label
 from tta.reporting.markdown import inline, table
-from tta.reporting.words import number, thousands, words
+from tta.reporting.words import number, short, thousands, words
 
 
 def render_model_card(content: dict[str, Any]) -> str:
@@ -28,7 +28,7 @@ def render_model_card(content: dict[str, Any]) -> str:
     ]
     if content["mce"]["mce"] is not None:
         results.append((suite, f"mCE relative to {content['mce']['baseline']} (%)", content["mce"]["mce"]))
-    head = ["---", "model-index:", f"- name: {_yaml(model['name'])}", "  results:"]
+    head = ["---", "model-index:", f"- name: {_yaml(short(model['name']))}", "  results:"]
     for name, kind, value in results:
         head += [
             "  - task:", "      type: image-classification", "    dataset:", f"      name: {_yaml(name)}",

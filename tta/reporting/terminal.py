@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tta.reporting.figures import label
-from tta.reporting.words import number, plain, signed, thousands, words
+from tta.reporting.words import number, plain, short, signed, thousands, words
 
 #: Corruptions and methods that are shown.
 LINES = 6
@@ -36,7 +36,7 @@ def summary(content: dict[str, Any]) -> RenderableType:
         ("Flips under a pixel's shift", f"{number(shift['adversarial_flip_rate'])} %", f"n = {thousands(shift['n'])}"),
     ):
         head.add_row(name, Text(value), Text(note, style="dim"))
-    about = f"{content['model']['name']} on {content['data']['name']}"
+    about = f"{short(content['model']['name'])} on {content['data']['name']}"
     title = Text(f"{about}, n = {thousands(content['data']['n'])} images per cell", style="bold underline")
     beside = Table(box=None, show_header=False, padding=(0, 4, 0, 0))
     beside.add_row(_worst(content), _methods(content))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -48,6 +49,15 @@ def words(name: str) -> str:
     'jpeg compression'
     """
     return str(name).rpartition("/")[2].replace("_", " ")
+
+
+def short(name: object) -> str:
+    """The name of a model without the folders of its file.
+
+    >>> short('/home/me/models.py:load("cifar10/resnet56")'), short("timm:resnet18")
+    ('models.py:load("cifar10/resnet56")', 'timm:resnet18')
+    """
+    return re.sub(r"^[^:]*[/\\](?=[^/\\:]+\.(py|pt|pth|bin|safetensors)\b)", "", str(name))
 
 
 def source_range(content: dict[str, Any]) -> str:
