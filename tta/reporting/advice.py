@@ -142,8 +142,8 @@ def adaptation(content: dict[str, Any]) -> Advice:
     methods = [one for one in content["adaptation"]["methods"] if one["method"] != "source" and one["ran"]]
     chosen, count = choose(content), max((one["scenarios"] for one in methods), default=0)
     limits = (
-        f"Tested on {count} kind(s) of streams of these corruptions with {len(content['protocol']['seeds'])} seed(s). The"
-        " intervals cover other images, not another order; your stream may be unlike all of them: measure on your own"
+        f"Tested on {count} kind(s) of streams of these corruptions with {len(content['protocol']['seeds'])} seed(s)."
+        " The intervals cover other images, not another order; your stream may be unlike all of them: measure on your own"
         " images before, and keep the source model at hand."
     )
     if not methods:
@@ -152,7 +152,7 @@ def adaptation(content: dict[str, Any]) -> Advice:
         first = _first(content, chosen["method"])
         text = (
             f"Test-time adaptation helps: {chosen['method']} gains {-chosen['difference']:.1f} points on average and"
-            f" harms none of the streams tested ({chosen['scenarios']}), at the cost of"
+            f" harms none of the {chosen['scenarios']} stream(s) tested, at the cost of"
             f" {chosen['forward_equivalents']:.1f} forward passes per image (1 without adaptation)."
         )
         because = (
