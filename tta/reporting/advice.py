@@ -141,10 +141,11 @@ def adaptation(content: dict[str, Any]) -> Advice:
     """Whether to adapt at test time, with what, and where it harms."""
     methods = [one for one in content["adaptation"]["methods"] if one["method"] != "source" and one["ran"]]
     chosen, count = choose(content), max((one["scenarios"] for one in methods), default=0)
+    seeds = len(content["protocol"]["seeds"])
     limits = (
-        f"Tested on {count} kind(s) of streams of these corruptions with {len(content['protocol']['seeds'])} seed(s)."
-        " The intervals cover other images, not another order; your stream may be unlike all of them: measure on your own"
-        " images before, and keep the source model at hand."
+        f"Tested on {count} kind(s) of streams of these corruptions with {seeds} seed(s). The intervals cover other"
+        " images, not another order; your stream may be unlike all of them: measure on your own images before, and keep"
+        " the source model at hand."
     )
     if not methods:
         return Advice("adaptation", "know", "No adaptation method could run on this model.", "see the table", limits)
