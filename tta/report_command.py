@@ -43,7 +43,7 @@ class Report(Setup):
     checkpoint: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT|NAME")] = None
     """The model, as --model takes it; the embedded one if neither is given."""
     profile: Name = "quick"
-    """quick (3 severities, 192 images, 6 methods, 3 streams), standard (5, 1000, 8, 10), full (5, all, 9, 40)."""
+    """quick (3 severities, 192 images, 6 methods, 3 streams), standard (5, 1000, 8, 10), full (5, all, 9, 36)."""
     suite: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Corruptions by the name of their suite; --domains names single ones. If neither is given, the suite of the
     MedMNIST data set, or the 15 common ones."""

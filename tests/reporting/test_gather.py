@@ -72,6 +72,8 @@ def test_too_little(tmp_path):
         tta.report(model, data, limit=1)
     with pytest.raises(TTAError, match="did you mean 'quick'"):
         tta.report(model, data, profile="quik")
+    with pytest.raises(TTAError, match="source_data"):
+        tta.report(model, data, streams=["continual+poison_nhe:0.2"])
 
 
 def test_the_suite_of_the_data():

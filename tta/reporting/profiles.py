@@ -46,6 +46,8 @@ class Profile:
         return tuple(corruptions[round(i * last / max(1, count - 1))] for i in range(count))
 
 
+#: The streams of the stress matrix without malicious users, whose images are made of training images.
+HONEST = tuple(stream for stream in STREAMS if "poison" not in stream)
 #: From the name of a profile to what it measures.
 PROFILES = {
     "quick": Profile(
@@ -58,7 +60,7 @@ PROFILES = {
         1000, None, 1000,
     ),
     "full": Profile(
-        (1.0, 2.0, 3.0, 4.0, 5.0), ("source", "bn", "tent", "eata", "sar", "cotta", "rotta", "roid", "lame"), STREAMS,
+        (1.0, 2.0, 3.0, 4.0, 5.0), ("source", "bn", "tent", "eata", "sar", "cotta", "rotta", "roid", "lame"), HONEST,
         (1, 10, 64, 200), (0, 1, 2), None, None, 10_000,
     ),
 }  # fmt: skip
