@@ -161,7 +161,7 @@ def report(
         data = Subset(data, torch.arange(most))
     extent = replace(extent, methods=tuple(methods) or extent.methods, streams=tuple(streams) or extent.streams)
     if source_data is None and any("poison" in stream or "benign" in stream for stream in extent.streams):
-        raise TTAError("users who send images of their own need source_data to send; give it, or leave these streams out")
+        raise TTAError("users who send their own images need source_data; give it, or leave these streams out")
     names = tuple(corruptions) or suite_for(data.name)
     setup = Setup(dataset="", domains=extent.for_streams(names), severity=severity)
     setup.check_setup()
