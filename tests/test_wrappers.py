@@ -45,6 +45,8 @@ def test_mistakes_are_told():
         tta.wrap(resnet(), "tent+recurring", every=0)
     with pytest.raises(tta.TTAError, match="smoothing"):
         tta.wrap(vit(), "ttaug+wise")
+    with pytest.raises(tta.TTAError, match="rmt answers with several"):
+        tta.wrap(resnet(), "rmt+wise", source_data=(images(0, 20), torch.arange(20) % 10))
 
 
 @pytest.mark.parametrize("name", list_wrappers())

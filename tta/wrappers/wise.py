@@ -46,7 +46,13 @@ class WiSE(Wrapper):
         """Makes the answering network, which shares what the inner adapter never changes."""
         changing = {id(t) for _, t in self.inner._changing()}
         network = self.inner.network
-        self._prefix = next(name for name, module in self.inner.named_modules() if module is network)
+        found = [name for name, module in self.inner.named_modules() if module is network]
+        if not found:
+            raise TTAError(
+                f"wise mixes the weights of one network, and {self.inner.name} answers with several: wrap a method that"
+                " answers with one, such as tent, or mix answers by smoothing"
+            )
+        self._prefix = found[0]
         if not any(id(t) in changing for t in (*network.parameters(), *network.buffers())):
             raise TTAError(
                 f"wise mixes weights, and {self.inner.name} changes none of its network: wrap a method that does, such"
