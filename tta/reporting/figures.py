@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -238,13 +239,8 @@ def pareto(content: dict[str, Any]) -> Picture:
             for number, one in enumerate(told):
                 colour = INK if one["method"] == "source" else SERIES[number % len(SERIES)]
                 ax.plot(one[field], one["error"], MARKS[number % len(MARKS)], color=colour, markersize=8)
-                ax.annotate(
-                    one["method"],
-                    (one[field], one["error"]),
-                    xytext=(6, 4),
-                    textcoords="offset points",
-                    fontsize=8.5,
-                )
+            for place, names in _labels([(one[field], one["error"], one["method"]) for one in told]).items():
+                ax.annotate(", ".join(names), place, xytext=(6, 4), textcoords="offset points", fontsize=8.5)
             front = sorted(_front([(one[field], one["error"]) for one in told]))
             ax.plot(*zip(*front, strict=True), color=LINES, linewidth=1.5, drawstyle="steps-post", zorder=0)
             ax.set(xscale="log", xlabel=title, ylabel="Mean error over the streams in %")
@@ -260,6 +256,16 @@ def pareto(content: dict[str, Any]) -> Picture:
         f" over {max((one['scenarios'] for one in told), default=0)} streams, n = {_range(counts)} images each."
     )
     return draw("pareto", (7.6, 3.5), 2, paint, "Error against cost", caption)
+
+
+def _labels(points: Sequence[tuple[float, float, str]]) -> dict[tuple[float, float], list[str]]:
+    """Where a label goes, and the methods it names: points that lie as good as on each other share one."""
+    span = max(1e-9, max(error for _, error, _ in points) - min(error for _, error, _ in points))
+    found: dict[tuple[float, float], list[str]] = {}
+    for cost, error, name in points:
+        near = [(x, y) for x, y in found if abs(math.log(cost / x)) < 0.25 and abs(error - y) < span / 15]
+        found.setdefault(near[0] if near else (cost, error), []).append(name)
+    return found
 
 
 def _front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -120,14 +120,17 @@ def _heat_style(error: float) -> str:
 
 
 def matrix(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the matrix of methods and streams."""
-    found = []
-    for one in content["adaptation"]["methods"]:
-        if one["method"] == "source":
-            continue
-        entries = [entry for entry in content["adaptation"]["entries"] if entry["method"] == one["method"]]
-        found.append(one | {"cells": [_cell(entry) for entry in entries]})
-    return found
+    """The rows of the matrix: streams, with a cell per method, for there are more streams than methods."""
+    entries = {(one["stream"], one["batch_size"], one["method"]): one for one in content["adaptation"]["entries"]}
+    methods = [one["method"] for one in content["adaptation"]["methods"] if one["method"] != "source"]
+    return [
+        column
+        | {
+            "source": entries[column["stream"], column["batch_size"], "source"]["error"],
+            "cells": [_cell(entries[column["stream"], column["batch_size"], name]) for name in methods],
+        }
+        for column in content["protocol"]["streams"]
+    ]
 
 
 def _cell(entry: dict[str, Any]) -> dict[str, Any]:
