@@ -96,7 +96,7 @@ def test_bench_shows_a_table_and_writes_results(tmp_path, capsys):
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
     assert [word.strip() for word in lines[0].strip("|").split("|")] == [
-        "method", "fog", "brig", "mean", "forgetting", "s/batch", "F",
+        "method", "fog", "brig", "mean", "worst", "+harm", "ECE", "forget", "ms", "F",
     ]  # fmt: skip
     assert [line.split("|")[1].strip() for line in lines[2:4]] == ["source", "bn"]
     assert "n = 48 images per domain" in shown.out
