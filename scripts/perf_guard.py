@@ -9,7 +9,6 @@ that on the same stream without the poison.
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -44,15 +43,17 @@ def clock() -> float:
     return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
-def answers(ask: Callable[[Tensor], Tensor], batches: list[Any]) -> tuple[np.ndarray, list[float]]:
-    """Whether each scored image is answered wrongly, and the seconds of every batch."""
-    wrong, seconds = [], []
-    for batch in batches:
-        start = clock()
-        classes = ask(batch.x).argmax(1)
-        seconds.append(clock() - start)
-        wrong.append((classes != batch.y)[batch.y >= 0].cpu())
-    return torch.cat(wrong).numpy(), seconds
+def answers(asked: list[Callable[[Tensor], Tensor]], batches: list[Any]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Whether each scored image is answered wrongly, by all that are asked in turns, and the seconds of each."""
+    wrong: list[list[Tensor]] = [[] for _ in asked]
+    seconds = np.zeros((len(asked), len(batches)))
+    for number, batch in enumerate(batches):
+        for which, ask in enumerate(asked):
+            start = clock()
+            classes = ask(batch.x).argmax(1)
+            seconds[which, number] = clock() - start
+            wrong[which].append((classes != batch.y)[batch.y >= 0].cpu())
+    return [torch.cat(parts).numpy() for parts in wrong], seconds
 
 
 def worst(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -68,8 +69,8 @@ def measure(lab: SetupLab, name: str, batches: list[Any], source_wrong: np.ndarr
     needed = data if method(base).requires.source_data else None
     alone = tta.wrap(model, base, preset=preset, source_data=needed)
     deployed = tta.deploy(model, base, preset=preset, source_data=data, guard=Guard.usual())
-    unguarded, seconds = answers(alone, batches)
-    guarded, guarded_seconds = answers(deployed, batches)
+    (unguarded, guarded), seconds = answers([alone, deployed], batches)
+    ratio = seconds[1, 1:].sum() / seconds[0, 1:].sum()  # the first batch warms up
     report, error = deployed.report(), [100 * float(w.mean()) for w in (source_wrong, unguarded, guarded)]
     gain = error[0] - error[1]
     return {
@@ -77,8 +78,7 @@ def measure(lab: SetupLab, name: str, batches: list[Any], source_wrong: np.ndarr
         "harm_alone": worst(unguarded, source_wrong), "harm_guarded": worst(guarded, source_wrong),
         "harm_mean_guarded": float(window_means(100.0 * guarded - 100.0 * source_wrong, WINDOW).clip(min=0).mean()),
         "gain_kept": 100 * (error[0] - error[2]) / gain if gain > 1 else float("nan"),
-        "overhead": 100 * (sum(guarded_seconds[1:]) / sum(seconds[1:]) - 1),
-        "overhead_median": 100 * (statistics.median(guarded_seconds) / statistics.median(seconds) - 1),
+        "overhead": 100 * (ratio - 1), "overhead_median": 100 * (np.median(seconds[1]) / np.median(seconds[0]) - 1),
         "by_source": 100 * report["images_by_source"] / report["images"],
         "rejected": 100 * report["rejected_images"] / report["images"],
         "looks": report["looks"], "rolled_back": report["rolled_back"], "resets": report["resets"],
@@ -115,7 +115,7 @@ def main() -> None:
             continue  # a deployment is told nothing of domains
         batches = list(lab.stream(scenario, options.seed).batches(lab.device))
         with torch.no_grad():
-            source_wrong, _ = answers(lab.model, batches)
+            source_wrong = answers([lab.model], batches)[0][0]
         for name in options.methods:
             rows.append({"stream": text, "method": name} | measure(lab, name, batches, source_wrong))
             print(json.dumps(rows[-1]), flush=True)

@@ -1,11 +1,13 @@
 """Deployment: predict, propose, check, commit or roll back."""
 
+import re
 import subprocess
 import sys
 import threading
 
 import pytest
 import torch
+from places import ROOT
 from torch import nn
 
 import tta
@@ -388,3 +390,15 @@ def test_the_caller_s_model_is_not_touched():
     assert equal(tensors(model), before)
     assert isinstance(deployed, nn.Module)
     assert deployed.train() is deployed
+
+
+def test_the_code_in_the_documentation_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
+    x, labels = source_images()
+    known = {"model": NET, "images": x, "labels": labels, "data": (x, labels), "x": images(0), "ids": range(6)}
+    for block in blocks:
+        exec(block, known)
+        known["labels"] = labels[:6]
+    assert len(blocks) == 3
+    assert (tmp_path / "state" / "audit.jsonl").exists()

@@ -15,6 +15,7 @@ from tta.errors import TTAError
 from tta.guard.audit import Interval
 from tta.guard.background import Worker
 from tta.guard.check import Reference
+from tta.guard.choice import mixes
 from tta.guard.guard import Guard
 from tta.guard.log import AuditLog
 from tta.guard.metrics import Metrics
@@ -185,7 +186,7 @@ class Deployed(nn.Module):
         source = self.source(x) if asked else None
         outcome = propose(self._learner, guard, self._undo, x, source, record=due)
         if outcome.logits is not None and bool(outcome.logits.isfinite().all()):
-            self._watch(outcome.logits, source, lesson.ids, due and outcome.kind != "reset")
+            self._watch(x, outcome.logits, source, lesson.ids, due and outcome.kind != "reset")
         if self.shadow is not None and outcome.kind != "rolled back":
             assert self._handed is not None
             self._handed.take(self.shadow)
@@ -200,19 +201,16 @@ class Deployed(nn.Module):
             self.snapshot()
         return outcome
 
-    def _watch(self, logits: Tensor, source: Tensor | None, ids: list[int], due: bool) -> None:
+    def _watch(self, x: Tensor, logits: Tensor, source: Tensor | None, ids: list[int], due: bool) -> None:
         """Shows the answers to the choice and to the audit."""
         classes = logits.argmax(1).tolist()
-        choice = self.guard.choice
+        choice, learner = self.guard.choice, self._learner
         if choice is not None:
             was = choice.by_adapter
             if due:
                 assert source is not None
-                estimate = choice.look(self._learner.predict, self.source, logits, source)
-                self.metrics.gauges |= {
-                    "estimated_error_adapter": estimate.adapter,
-                    "estimated_error_source": estimate.source,
-                }
+                estimate = choice.look(learner.predict, self.source, logits, source, mixes(learner.network, x))
+                self._gauge(estimated_error_adapter=estimate.adapter, estimated_error_source=estimate.source)
             choice.notice(classes)
             if choice.by_adapter != was:
                 details = choice.estimate._asdict() if choice.estimate else {}
@@ -220,8 +218,11 @@ class Deployed(nn.Module):
         if source is not None:
             theirs = source.argmax(1).tolist()
             self.guard.audit.note(ids, classes, theirs)
-            flips = sum(a != b for a, b in zip(classes, theirs, strict=True)) / len(classes)
-            self.metrics.gauges["flip_rate"] = flips
+            self._gauge(flip_rate=sum(a != b for a, b in zip(classes, theirs, strict=True)) / len(classes))
+
+    def _gauge(self, **values: float) -> None:
+        with self._answering:
+            self.metrics.gauges |= values
 
     def _keep_books(self, outcome: Outcome, due: bool) -> None:
         self.metrics.count(outcome.kind.replace(" ", "_") if outcome.kind != "reset" else "resets")
@@ -259,7 +260,7 @@ class Deployed(nn.Module):
             raise TTAError(f"an audit takes a label for each image, got {len(labels)} labels for {len(ids)} images")
         with self._learning, self._answering:
             interval = self.guard.audit.take(list(ids), labels)
-            self.metrics.gauges |= {"audited_difference": interval.mean, "audited_labels": interval.n}
+            self._gauge(audited_difference=interval.mean, audited_labels=interval.n)
             if interval.n and interval.low > 0:
                 self.log.add("harm certified", **interval._asdict())
                 self.guard.audit.begin_again()

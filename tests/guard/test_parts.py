@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import tta
-from tta.guard.choice import Choice, correlation, thresholded
+from tta.contract import NETS
+from tta.guard.choice import Choice, correlation, mixes, thresholded
 from tta.guard.encoding import decode, encode
 from tta.guard.log import AuditLog
 from tta.guard.metrics import COUNTERS, Histogram, Metrics
@@ -62,6 +63,8 @@ def test_far_finds_a_minority_of_noise_and_accepts_a_new_domain():
     mixed[:4] = torch.rand(4, 3, 16, 16, generator=generator())
     assert each.reject(mixed).tolist() == [True] * 4 + [False] * 28
     assert not each.reject(torch.rand(32, 3, 16, 16, generator=generator(1))).any(), "a whole batch is a new domain"
+    kinds = torch.cat([pictures(16, 3), torch.rand(16, 3, 16, 16, generator=generator(2))])
+    assert not each.reject(kinds).any(), "half of a batch is a mixed stream"
 
 
 # Style and choice
@@ -106,15 +109,16 @@ class Oracle(torch.nn.Module):
         return 4 * torch.nn.functional.one_hot(torch.where(right, truth, 1 - truth), 2).float() * (0.5 + right[:, None])
 
 
-def chosen(adapter, source, classes=()):
+def chosen(adapter, source, classes=(), mixing=True):
     x = pictures(400)
     choice = Choice(images=128)
     choice.begin(SourceData(x, (x.mean((1, 2, 3)) > 0.5).long()))
     assert not choice.by_adapter, "nothing is known yet"
     stream = pictures(64, 1)
     assert choice.due(stream)
-    choice.look(Oracle(adapter), Oracle(source), Oracle(adapter)(stream), Oracle(source)(stream))
-    choice.notice(list(classes))
+    choice.look(Oracle(adapter), Oracle(source), Oracle(adapter)(stream), Oracle(source)(stream), mixing)
+    assert choice.by_adapter == (not mixing and adapter - source > 0.03), "nothing is known of the order yet"
+    choice.notice(list(classes) or torch.randint(2, (256,), generator=generator()).tolist())
     return choice
 
 
@@ -133,8 +137,27 @@ def test_on_a_correlated_stream_the_adapter_must_be_much_better():
     assert chosen(0.95, 0.3, ordered).by_adapter
 
 
+def test_networks_that_mix_images_are_told_from_those_that_do_not():
+    x = pictures(2, size=32)
+    assert not mixes(NETS["batch_norm"](), x), "running statistics"
+    assert not mixes(NETS["group_norm"](), x)
+    assert mixes(tta.wrap(NETS["batch_norm"](), "tent").network, x)
+    assert not mixes(tta.wrap(NETS["batch_norm"](), "rotta").network, x[:1])
+
+
+def test_where_both_are_close_the_next_batch_is_looked_at_too():
+    clear, close = chosen(0.95, 0.3), chosen(0.9, 0.84)
+    assert not clear.due(pictures(64, 1))
+    assert close.due(pictures(64, 1))
+
+
+def test_a_correlated_stream_is_no_matter_where_images_do_not_mix():
+    ordered = [k // 32 for k in range(256)]
+    assert chosen(0.9, 0.78, ordered, mixing=False).by_adapter
+
+
 def test_correlation_is_standard_under_exchangeability():
-    values = [correlation(torch.randint(5, (300,), generator=generator(seed)).tolist()) for seed in range(60)]
+    values = [correlation(torch.randint(5, (512,), generator=generator(seed)).tolist()) for seed in range(60)]
     assert abs(sum(values) / 60) < 0.5
     assert 0.7 < torch.tensor(values).std() < 1.4
     assert correlation([k // 30 for k in range(300)]) > 20

@@ -13,6 +13,9 @@ from tta.guard.style import Style
 from tta.objectives import entropy
 from tta.source_data import SourceData
 
+#: Consecutive images whose classes are counted together, and images without which nothing is known of their order.
+CHUNK, FEW = 32, 256
+
 
 class Estimate(NamedTuple):
     """Estimated errors in %.
@@ -35,8 +38,10 @@ class Choice:
     spectrum of the stream's, and both models answer them. Two estimates of either error are averaged: the error on
     these images, and the share of the stream's images that are less certain than these images' errors suggest (average
     thresholded confidence). The adapter answers if its estimate is lower by a margin; the margin is larger while
-    neighbours on the stream are more alike in class than chance would have it, as batch statistics then fail in a way
-    that these images, drawn at random, do not show. When in doubt, the source model answers.
+    neighbours on the stream are more alike in class than chance would have it, if images that come together have a say
+    in each other's answers: batch statistics then fail in a way that these images, drawn at random, do not show. Where
+    the two are close the next batch is looked at as well. When in doubt, the source model answers; with batch
+    statistics also as long as fewer than 256 images are known.
 
     Cost: the canary through both models and a batch through the source model, every `every` images; a forward pass of
     the source model on every batch as long as it answers. No guarantee: from images without labels nobody can tell for
@@ -46,7 +51,8 @@ class Choice:
         images: Canary images per look.
         every: Images of the stream between two looks.
         margin: Points by which the adapter must be better.
-        correlated_margin: The margin on class-correlated streams.
+        correlated_margin: The margin on class-correlated streams, for networks with batch statistics.
+        close: Points from the margin within which the next batch is looked at as well.
         keep: Looks that are averaged, as long as the style stays.
         seed: Of the drawing of canary images and the noise they are given.
 
@@ -56,17 +62,18 @@ class Choice:
 
     def __init__(
         self,
-        images: int = 128,
+        images: int = 96,
         every: int = 1024,
-        margin: float = 2.0,
+        margin: float = 1.0,
         correlated_margin: float = 20.0,
-        keep: int = 4,
+        close: float = 8.0,
+        keep: int = 3,
         seed: int = 0,
     ) -> None:
         if min(images, every, keep) < 1:
             raise TTAError(f"choice: images, every and keep are at least 1, got {images}, {every} and {keep}")
         self.images, self.every, self.keep = images, every, keep
-        self.margin, self.correlated_margin, self.seed = margin, correlated_margin, seed
+        self.margin, self.correlated_margin, self.close, self.seed = margin, correlated_margin, close, seed
         self.generator = torch.Generator()
 
     def begin(self, data: SourceData) -> None:
@@ -77,7 +84,7 @@ class Choice:
         self.style = Style(data.take(torch.arange(min(len(data), 1000)), like)[0])
         self.generator.manual_seed(self.seed)
         self.memory: dict[str, Any] = {
-            "adapter": False, "since": self.every, "looks": [], "classes": [],
+            "adapter": False, "since": self.every, "looks": [], "classes": [], "mixes": True,
             "generator": self.generator.get_state(), "estimate": None,
         }  # fmt: skip
 
@@ -100,7 +107,12 @@ class Choice:
         return changed or self.memory["since"] >= self.every
 
     def look(
-        self, adapter: Callable[[Tensor], Tensor], source: nn.Module, logits: Tensor, source_logits: Tensor
+        self,
+        adapter: Callable[[Tensor], Tensor],
+        source: nn.Module,
+        logits: Tensor,
+        source_logits: Tensor,
+        mixes: bool = True,
     ) -> Estimate:
         """Compares both models.
 
@@ -109,6 +121,7 @@ class Choice:
             source: The source model.
             logits: The adapter's answers to the present batch, (B, K).
             source_logits: The source model's.
+            mixes: Whether images that come together have a say in each other's answers (`mixes`).
         """
         self.generator.set_state(self.memory["generator"])
         size = min(max(len(logits), 1), self.images)
@@ -126,7 +139,9 @@ class Choice:
         ]
         self.memory["looks"] = [*self.memory["looks"], seen][-self.keep :]
         estimate = Estimate(self._error(0), self._error(1), self.images * len(self.memory["looks"]))
-        self.memory.update(since=0, estimate=list(estimate))
+        unsure = abs(estimate.source - estimate.adapter - self._margin(mixes)) < self.close
+        again = unsure and len(self.memory["looks"]) < self.keep
+        self.memory.update(since=self.every if again else 0, estimate=list(estimate), mixes=mixes)
         self._decide()
         return estimate
 
@@ -141,19 +156,35 @@ class Choice:
 
     @property
     def correlated(self) -> bool:
-        """Whether neighbours on the stream are more alike in class than chance would have it."""
+        """Whether images that come together are more alike in class than chance would have it."""
         return correlation(self.memory["classes"]) > 4
 
     def _decide(self) -> None:
         if self.memory["estimate"] is not None:
             ours, theirs, _ = self.memory["estimate"]
-            margin = self.correlated_margin if self.correlated else self.margin
-            self.memory["adapter"] = ours + margin <= theirs
+            known = not self.memory["mixes"] or len(self.memory["classes"]) >= FEW
+            self.memory["adapter"] = known and ours + self._margin(self.memory["mixes"]) <= theirs
+
+    def _margin(self, mixes: bool) -> float:
+        return self.correlated_margin if mixes and self.correlated else self.margin
 
     def _error(self, which: int) -> float:
         """The estimated error of one of the models in %, over the looks that are kept."""
         wrong, certain, there = (torch.cat([look[which][k] for look in self.memory["looks"]]) for k in range(3))
         return 100 * float(wrong.mean() + thresholded(wrong, certain, there)) / 2
+
+
+@torch.no_grad()
+def mixes(network: nn.Module, x: Tensor) -> bool:
+    """Whether the answer to an image depends on what comes with it, as under batch statistics.
+
+    Args:
+        network: That answers.
+        x: Images, (B, C, H, W), of which the first is shown in two companies.
+    """
+    image = x[:1]
+    one, other = (network(torch.cat((image, company)))[0] for company in (image.flip(-1), 1 - image))
+    return not torch.allclose(one, other, rtol=0.01, atol=0.01)
 
 
 def thresholded(wrong: Tensor, canary: Tensor, stream: Tensor) -> float:
@@ -169,15 +200,20 @@ def thresholded(wrong: Tensor, canary: Tensor, stream: Tensor) -> float:
 
 
 def correlation(classes: list[int]) -> float:
-    """How much more often neighbours are of one class than chance would have it, in standard deviations.
+    """How much more images that come together are of one class than chance would have it, in standard deviations.
 
-    Under exchangeability it has a mean of about 0 and a deviation of about 1.
+    The classes of every 32 consecutive images are counted, and a chi-squared test asks whether all these counts come
+    from one distribution. If images come in no order, the result has a mean of about 0 and a deviation of about 1; a
+    stream that has more of one class throughout is no matter.
     """
-    n = len(classes)
-    if n < 64:
+    rows = len(classes) // CHUNK
+    if rows < 2:
         return 0.0
-    given = torch.tensor(classes)
-    counts = torch.bincount(given).double()
-    expected = float((counts * (counts - 1)).sum() / (n * (n - 1)))
-    alike = float((given[1:] == given[:-1]).double().mean())
-    return (alike - expected) / max(expected * (1 - expected) / (n - 1), 1e-12) ** 0.5 if expected < 1 else 0.0
+    given = torch.tensor(classes[-rows * CHUNK :]).view(rows, CHUNK)
+    counts = torch.nn.functional.one_hot(given).double().sum(1)
+    counts = counts[:, counts.sum(0) > 0]
+    expected = counts.mean(0)
+    freedom = (rows - 1) * (counts.shape[1] - 1)
+    if freedom == 0:
+        return 0.0
+    return (float(((counts - expected).square() / expected).sum()) - freedom) / (2 * freedom) ** 0.5

@@ -9,6 +9,8 @@ from torch import Tensor
 
 #: Images over which the style of a stream is averaged, about.
 MEMORY = 128
+#: Of a larger batch every second, third ... image is enough.
+ENOUGH = 48
 #: Frequencies from 0 to this one are scaled up as well as down: they are content, not noise.
 LOW = 3
 
@@ -44,6 +46,7 @@ class Style:
 
         A change is a difference in one of the bands that chance would not make of as many source images.
         """
+        x = x[:: -(-len(x) // ENOUGH)]
         logs = log_power(x)
         now = logs.mean(0)
         mean, weight, worn = (self.memory[key] for key in ("mean", "weight", "worn"))

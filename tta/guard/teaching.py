@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from typing import Any, ClassVar
 
@@ -77,9 +78,14 @@ class Repeated(Filter):
 def fingerprints(x: Tensor) -> Tensor:
     """A number for each image that depends on every bit of it and on nothing else, int64, shape (B,)."""
     bits = x.detach().to(torch.float32).contiguous().flatten(1).view(torch.int32).to(torch.int64)
-    place = torch.arange(1, bits.shape[1] + 1, device=x.device)
-    weights = (place * -7046029254386353131) ^ ((place * -4417276706812531889) >> 29)  # odd multipliers spread the bits
-    return ((bits + 0x5851F42D) * (weights | 1)).sum(1)
+    return ((bits + 0x5851F42D) * _weights(bits.shape[1], x.device)).sum(1)
+
+
+@functools.lru_cache(4)
+def _weights(count: int, device: torch.device) -> Tensor:
+    """Odd numbers with bits all over, one for each place."""
+    place = torch.arange(1, count + 1, device=device)
+    return ((place * -7046029254386353131) ^ ((place * -4417276706812531889) >> 29)) | 1
 
 
 class Far(Filter):
@@ -112,14 +118,15 @@ class Far(Filter):
 
     def reject(self, x: Tensor) -> Tensor:
         """See the class."""
-        described = description(x.nan_to_num(0, 1, 0))
+        described = description(x).nan_to_num(0, 1e6, -1e6)
         if self.source is None:
             return torch.zeros(len(x), dtype=torch.bool, device=x.device)
         mean, std = (t.to(described) for t in self.source)
         from_source = ((described - mean) / std).abs().amax(1)
         # The median lets a minority of strange images not move the mean; a majority is the new domain.
         now = described.median(0).values
-        width = ((described - now).abs().median(0).values * 1.4826).clamp(min=std / 2)
+        # Three quarters, not a half, so that a mixture of domains is wide; 1.15 deviations in a normal law.
+        width = ((described - now).abs().quantile(0.75, 0) / 1.15).clamp(min=std / 2)
         if "mean" not in self.memory:
             self.memory = {"mean": now, "std": torch.maximum(width, std)}
         ours, spread = self.memory["mean"], self.memory["std"]
@@ -127,6 +134,8 @@ class Far(Filter):
         if len(x) >= 8:  # a batch that is large enough speaks for itself: a new domain is not far from itself
             from_stream = torch.minimum(from_stream, ((described - now) / width).abs().amax(1))
         far = (from_source > self.limit) & (from_stream > self.limit)
+        if len(x) >= 8 and far.float().mean() > 1 / 3:
+            far = torch.zeros_like(far)  # so many are no intruders, but a stream of many kinds
         share = 1 - (1 - self.follow) ** len(x)
         self.memory = {
             "mean": torch.lerp(ours, now, share),
@@ -138,7 +147,7 @@ class Far(Filter):
 def description(x: Tensor) -> Tensor:
     """Five numbers for each image: mean, log contrast, log colour, log roughness at one and at four pixels, (B, 5)."""
     grey = x.float().mean(1)
-    colour = x.float().std(1, correction=0).mean((1, 2)) if x.shape[1] > 1 else torch.zeros(len(x), device=x.device)
+    colour = (x[:, 0].float() - x[:, -1].float()).abs().mean((1, 2))
     small = torch.nn.functional.avg_pool2d(grey[:, None], 4, ceil_mode=True)[:, 0]
     rough = [(g[:, 1:, 1:] - g[:, :-1, :-1]).abs().flatten(1) for g in (grey, small)]
     scales = [grey.flatten(1).std(1, correction=0), colour]
