@@ -149,3 +149,14 @@ def test_medmnist_is_told_in_errors_averaged_over_classes(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "Error averaged over the classes in %" in shown
     assert "| 50.0 |" in shown
+
+
+def test_labels_that_do_not_reach_all_classes_of_the_model_fit_it(tmp_path, capsys):
+    data = load_data("digits", limit=12)
+    x, y = data.images(slice(None)).permute(0, 2, 3, 1).numpy(), data.labels.numpy() % 4
+    np.savez(tmp_path / "few.npz", x=x, y=y)
+    options = f"--dataset {tmp_path}/few.npz --model digits --methods source --domains clean --threads 1"
+    assert main(["bench", *options.split()]) == 0
+    np.savez(tmp_path / "few.npz", x=x, y=y + 10)
+    assert main(["bench", *options.split()]) == 2
+    assert "choose a model and data that belong together" in capsys.readouterr().err

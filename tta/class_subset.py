@@ -59,7 +59,7 @@ def fit_classes(model: SourceModel, data: ImageData) -> SourceModel:
     Raises:
         TTAError: The model has another number of classes than the data, and they are not classes of ImageNet.
     """
-    if model.num_classes == len(data.classes):
+    if model.num_classes == len(data.classes) or (data.counted and model.num_classes > len(data.classes)):
         return model
     if data.class_indices is None or model.num_classes != IMAGENET:
         raise TTAError(

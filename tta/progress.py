@@ -35,7 +35,8 @@ class CellProgress(Watch):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        if self.console.is_terminal:
+            self.progress.stop()
 
     def begin(self, steps: Mapping[Cell, int]) -> None:
         """Sets the length of the bar."""

@@ -53,6 +53,7 @@ class ArrayImages(ImageData):
         count = len(labels) if limit is not None and len(images) == limit < len(labels) else len(images)
         whole = checked_labels(labels, count, classes, note)
         self.name, self.array, self.size, self.labels = name, images[:limit], size, whole[:limit].clone()
+        self.counted = not classes
         self.classes = tuple(classes) if classes else tuple(str(k) for k in range(int(whole.max()) + 1))
         self.keys = torch.arange(len(self.labels))
         c, h, w = shape_of(images, self.layout)

@@ -24,6 +24,7 @@ class ImageData:
             a part of a data set is corrupted as the whole is.
         shape: (C, H, W), or None where the images differ.
         note: What was found and where, one line.
+        counted: Whether the classes are only those that the labels reach: there may be more.
         mirrors: Whether a mirrored image keeps its class, so that methods may mirror images.
         folders: Name of each class's folder, where the data set is published in folders; else empty.
         class_indices: Where the classes are some of ImageNet's 1,000: the place of each among these; else None. See
@@ -31,6 +32,7 @@ class ImageData:
         balanced: Whether the published error is 100 % less the balanced accuracy, the mean over the classes.
     """
 
+    counted: bool = False
     mirrors: bool = True
     folders: tuple[str, ...] = ()
     class_indices: tuple[int, ...] | None = None
@@ -67,7 +69,7 @@ class ImageData:
     def take_classes(self, data: ImageData) -> None:
         """Takes over from other data what is said of the classes, their names and what else holds for all images."""
         self.classes, self.mirrors, self.folders = data.classes, data.mirrors, data.folders
-        self.class_indices, self.balanced = data.class_indices, data.balanced
+        self.class_indices, self.balanced, self.counted = data.class_indices, data.balanced, data.counted
 
     def __repr__(self) -> str:
         return f"<{self.name}: {len(self):,} images {self.shape}, {len(self.classes)} classes>"
