@@ -140,17 +140,17 @@ class SetupLab:
         ]
         size = len(self.images) * math.prod(self.images.shape or ())
         if size * len(shifts) > KEPT_BYTES:
-            return [Domain(name, severity, self.shifted(name, severity, seed)) for name, severity in shifts]
+            return [Domain(name, severity, self.under(name, severity, seed)) for name, severity in shifts]
         # The same images for every scenario of a seed, computed once.
         if self._kept[0] != seed:
             self._kept = seed, {}
         kept = self._kept[1]
         for shift in shifts:
             if shift not in kept:
-                kept[shift] = Kept(self.shifted(*shift, seed))
+                kept[shift] = Kept(self.under(*shift, seed))
         return [Domain(name, severity, kept[name, severity]) for name, severity in shifts]
 
-    def shifted(self, name: str, severity: float, seed: int) -> ImageData:
+    def under(self, name: str, severity: float, seed: int) -> ImageData:
         """The data under one corruption, computed or as they are stored."""
         from tta.datasets import Corrupted, stored_corruption
 

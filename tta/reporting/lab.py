@@ -97,7 +97,7 @@ class ReportLab(SetupLab):
         """The images under a corruption."""
         key = name, severity, seed
         if key not in self._seen:
-            images = self.shifted(name, severity, seed)
+            images = self.under(name, severity, seed)
             held = sum(math.prod(data.shape or ()) * len(data) for data in self._seen.values())
             if held + len(images) * math.prod(images.shape or ()) > KEPT_BYTES:
                 return images
