@@ -95,7 +95,7 @@ class Style:
         apart = latest - latest.mean(0)
         kept = (1 - (self.spread / apart.square().mean(0).sqrt().clamp(min=1e-6)).square()).clamp(min=0)
         drawn = apart[torch.randint(len(apart), (count,), generator=generator).to(apart.device)] * kept
-        return drawn[:, _rings(*self.source.shape[-2:], apart.device)][:, None]
+        return drawn[:, _rings(self.source)][:, None]
 
     def _differs(self, difference: Tensor, count: int) -> bool:
         bands = _bands(difference[None])[0].abs()
@@ -114,14 +114,15 @@ def log_power(x: Tensor) -> Tensor:
 
 def _bands(logs: Tensor) -> Tensor:
     """Means over the images' channels in eight rings of frequencies, (B, 8)."""
-    ring = _rings(*logs.shape[-2:], logs.device)
+    ring = _rings(logs)
     flat = logs.mean(1).flatten(1)
     weights = torch.nn.functional.one_hot(ring.flatten(), 8).to(flat)
     return flat @ weights / weights.sum(0).clamp(min=1)
 
 
-def _rings(height: int, width: int, device: torch.device) -> Tensor:
-    """The ring that each frequency is in, 0 to 7, (H, W // 2 + 1)."""
-    rows = torch.fft.fftfreq(height, device=device).abs()[:, None]
-    columns = torch.linspace(0, 0.5, width, device=device)[None]
+def _rings(like: Tensor) -> Tensor:
+    """The ring that each frequency of a spectrum (..., H, W // 2 + 1) is in, 0 to 7."""
+    height, width = like.shape[-2:]
+    rows = torch.fft.fftfreq(height, device=like.device).abs()[:, None]
+    columns = torch.linspace(0, 0.5, width, device=like.device)[None]
     return ((rows.square() + columns.square()).sqrt() * 16).long().clamp(max=7)

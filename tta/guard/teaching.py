@@ -125,8 +125,7 @@ class Far(Filter):
         from_source = ((described - mean) / std).abs().amax(1)
         # The median lets a minority of strange images not move the mean; a majority is the new domain.
         now = described.median(0).values
-        # Three quarters, not a half, so that a mixture of domains is wide; 1.15 deviations in a normal law.
-        width = ((described - now).abs().quantile(0.75, 0) / 1.15).clamp(min=std / 2)
+        width = ((described - now).abs().median(0).values * 1.4826).clamp(min=std / 2)
         if "mean" not in self.memory:
             self.memory = {"mean": now, "std": torch.maximum(width, std)}
         ours, spread = self.memory["mean"], self.memory["std"]
