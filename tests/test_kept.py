@@ -11,6 +11,7 @@ from tta.data.kept import Kept
 def test_every_image_is_asked_for_once():
     source = Pictures(10)
     source.classes, source.shape, source.mirrors, source.note, source.keys = "abcd", (3, 4, 4), True, "", source.values
+    source.counted = False
     source.folders, source.class_indices, source.balanced = (), (3, 5, 7, 9), False
     kept = Kept(source)
     for index in ([3, 1], [1, 3, 3], [9, 1, 0], []):
