@@ -15,7 +15,7 @@ from tta import bench
 from tta.bench import benchmark, check_model
 from tta.cells import Cell, weights_hash
 from tta.errors import TTAError
-from tta.evaluate import evaluate
+from tta.evaluation import evaluate
 from tta.results import Results
 from tta.streams import make_stream
 from tta.table import LiveTable, abbreviate, caption, render

@@ -11,7 +11,7 @@ from tta import files
 from tta.compare import compare
 from tta.compare_command import Compare, caption, render
 from tta.errors import TTAError
-from tta.evaluate import evaluate
+from tta.evaluation import evaluate
 from tta.output import read_output
 from tta.pairing import Images, paired
 from tta.records import save_records

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tta.errors import TTAError
-from tta.evaluate import evaluate
+from tta.evaluation import evaluate
 from tta.harm import METRICS, add_harm, against_source
 from tta.registry import wrap
 from tta.results import Results

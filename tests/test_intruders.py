@@ -5,7 +5,7 @@ import torch
 from fakes import CLASSES, Oracle, Pictures, domains
 
 from tta.errors import TTAError
-from tta.evaluate import evaluate
+from tta.evaluation import evaluate
 from tta.intruders import Intruders, Noise, fixed_sequence, noise_domain
 from tta.registry import wrap
 from tta.streams import Domain, make_stream

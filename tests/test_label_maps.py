@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from tta.bench import benchmark
 from tta.errors import TTAError
-from tta.evaluate import AdapterFailed, evaluate
+from tta.evaluation import AdapterFailed, evaluate
 from tta.label_maps import IGNORED, MAP_METRICS, MeanIoU, PixelError
 from tta.registry import wrap
 from tta.streams import Domain, make_stream

@@ -14,7 +14,7 @@ from tta import poison
 from tta.checkpoints import state_sha256
 from tta.datasets import Corrupted, Subset, load_data
 from tta.errors import TTAError
-from tta.evaluate import evaluate
+from tta.evaluation import evaluate
 from tta.intruder_kinds import KINDS, make_intruders, read_intruders
 from tta.intruders import Intruders
 from tta.models import load_source

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from tta.evaluate import evaluate
+from tta.evaluation import evaluate
 from tta.metrics import ECE
 from tta.record_metrics import calibration_error, of_domains, stream_values
 from tta.records import FIELDS, Records

@@ -11,7 +11,7 @@ from fakes import Oracle, Pictures, domains
 
 from tta import files
 from tta.errors import TTAError
-from tta.evaluate import evaluate
+from tta.evaluation import evaluate
 from tta.records import FIELDS, load_records, save_records
 from tta.registry import wrap
 from tta.results import Results, Row

@@ -8,7 +8,7 @@ from fakes import Oracle, Pictures, Worsening, domains
 
 import corruptions
 from tta.errors import TTAError
-from tta.evaluate import evaluate
+from tta.evaluation import evaluate
 from tta.registry import wrap
 from tta.results import Results
 from tta.streams import Domain, make_stream

@@ -8,7 +8,7 @@ from fakes import domains
 from nets import resnet
 
 import tta
-from tta.evaluate import evaluate
+from tta.evaluation import evaluate
 from tta.streams import make_stream
 
 

@@ -7,7 +7,7 @@ from fakes import Oracle, Worsening, domains
 from rich.console import Console
 
 from tta.cells import Cell
-from tta.evaluate import evaluate
+from tta.evaluation import evaluate
 from tta.harm import add_harm
 from tta.registry import wrap
 from tta.results import Results

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tta.datasets import load_data
     from tta.deployment import deploy
     from tta.errors import TTAError
-    from tta.evaluate import evaluate
+    from tta.evaluation import evaluate
     from tta.models import load_source
     from tta.registry import list_methods, register, wrap
     from tta.reporting.call import report
@@ -39,7 +39,7 @@ _PUBLIC = {
     "wrap": "registry",
     "report": "reporting.call",
     "deploy": "deployment",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "Results": "results",
     "Batch": "streams",
     "Domain": "streams",

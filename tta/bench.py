@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from corruptions import engines
 from tta.cells import Cell, Store, cell_key, device_of, weights_hash
 from tta.errors import TTAError
-from tta.evaluate import AdapterFailed, Reset, Step, check_labels, definition, evaluate
+from tta.evaluation import AdapterFailed, Reset, Step, check_labels, definition, evaluate
 from tta.harm import add_harm
 from tta.lab import Given, Lab
 from tta.registry import method, split_preset

@@ -35,7 +35,7 @@ from tta import norms
 from tta.checkpoints import state_sha256
 from tta.data.images import Index, positions, sha256
 from tta.errors import TTAError, unknown
-from tta.evaluate import check_labels
+from tta.evaluation import check_labels
 from tta.intruders import BLOCK, fixed_sequence
 from tta.poison_objectives import OBJECTIVES, FeatureStatistics, confused_with
 from tta.streams import to_unit

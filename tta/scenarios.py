@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tta.arrangements import ARRANGEMENTS, Arrangement
 from tta.errors import TTAError, unknown
-from tta.evaluate import RESETS, Reset
+from tta.evaluation import RESETS, Reset
 from tta.intruder_kinds import KINDS, read_intruders
 from tta.numbered import write
 from tta.orders import ORDERS, read_order

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tta.bench import Watch
 from tta.cells import Cell
-from tta.evaluate import Step
+from tta.evaluation import Step
 from tta.harm import add_harm
 from tta.results import Results, Row, Summary
 from tta.tails import WINDOW

@@ -11,7 +11,7 @@ from torch import nn
 from tta.adapter import Adapter, StepInfo
 from tta.cost import PassCounter, PeakMemory, Stopwatch, quantile
 from tta.errors import TTAError
-from tta.evaluate import AdapterFailed, evaluate
+from tta.evaluation import AdapterFailed, evaluate
 from tta.registry import wrap
 from tta.streams import Domain, make_stream
 
