@@ -15,12 +15,11 @@ from tta.errors import TTAError
 from tta.guard.audit import Interval
 from tta.guard.background import Worker
 from tta.guard.check import Reference
-from tta.guard.choice import mixes
 from tta.guard.guard import Guard
+from tta.guard.learner import Learner, Lesson
 from tta.guard.log import AuditLog
 from tta.guard.metrics import Metrics
-from tta.guard.moment import Moment
-from tta.guard.proposal import Outcome, propose
+from tta.guard.proposal import Outcome
 from tta.guard.snapshots import Snapshots
 from tta.source_data import SourceData
 
@@ -41,13 +40,6 @@ class Answer(NamedTuple):
     version: int
 
 
-class Lesson(NamedTuple):
-    """Images to learn from, and their numbers."""
-
-    x: Tensor
-    ids: list[int]
-
-
 class Deployed(nn.Module):
     """A model in production that learns, and is watched: predict, propose, check, commit or roll back.
 
@@ -66,7 +58,13 @@ class Deployed(nn.Module):
     """
 
     def __init__(
-        self, adapter: Adapter, source: nn.Module, guard: Guard, source_data: SourceData | None, shadow: Adapter | None
+        self,
+        adapter: Adapter,
+        source: nn.Module,
+        guard: Guard,
+        source_data: SourceData | None,
+        shadow: Adapter | None = None,
+        log: AuditLog | None = None,
     ) -> None:
         super().__init__()
         with torch.inference_mode(False), torch.no_grad():
@@ -78,17 +76,25 @@ class Deployed(nn.Module):
         self.adapter, self.guard = adapter, guard
         # In the background a second adapter learns, so that answers do not wait for it.
         self.shadow = shadow
-        self._learner = adapter if shadow is None else shadow
-        self._undo = Moment(self._learner)
-        self._handed = None if shadow is None else Moment(shadow)
-        #: Updates committed and resets so far, and whether learning is stopped.
-        self.version, self.frozen = 0, False
-        self.metrics, self.log = Metrics(), AuditLog(None)
+        self.log = log or AuditLog(None)
+        #: Whether learning is stopped.
+        self.frozen = False
         self._snapshots: Snapshots | None = None
         self._snapshot_every = 0
         #: Learning, checks and choice, and answering: whoever takes both takes them in this order.
         self._learning, self._answering = threading.RLock(), threading.RLock()
+        self._learner = Learner(adapter, shadow, self.source, guard, self.log, self._answering)
         self._worker: Worker[Lesson] | None = None
+
+    @property
+    def version(self) -> int:
+        """Updates committed and resets so far."""
+        return self._learner.version
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counters, gauges and latencies; `report` brings them up to date."""
+        return self._learner.metrics
 
     # Answers
 
@@ -179,63 +185,11 @@ class Deployed(nn.Module):
             self._learn(lesson)
 
     def _learn(self, lesson: Lesson) -> Outcome:
-        """Proposes an update, commits it or not, and keeps the books."""
-        started = time.perf_counter()
-        guard, x = self.guard, lesson.x
-        due, asked = guard.asks_source(x)
-        source = self.source(x) if asked else None
-        outcome = propose(self._learner, guard, self._undo, x, source, record=due)
-        if outcome.logits is not None and bool(outcome.logits.isfinite().all()):
-            self._watch(x, outcome.logits, source, lesson.ids, due and outcome.kind != "reset")
-        if self.shadow is not None and outcome.kind != "rolled back":
-            assert self._handed is not None
-            self._handed.take(self.shadow)
-        with self._answering:
-            if self.shadow is not None and outcome.kind != "rolled back":
-                assert self._handed is not None
-                self._handed.restore(self.adapter)  # all of it or nothing, between two answers
-            self._keep_books(outcome, due)
-            self.metrics.latencies["update"].add(time.perf_counter() - started)
+        outcome = self._learner.learn(lesson)
         committed = self.metrics.counters["committed"]
         if self._snapshots is not None and outcome.kind == "committed" and committed % self._snapshot_every == 0:
             self.snapshot()
         return outcome
-
-    def _watch(self, x: Tensor, logits: Tensor, source: Tensor | None, ids: list[int], due: bool) -> None:
-        """Shows the answers to the choice and to the audit."""
-        classes = logits.argmax(1).tolist()
-        choice, learner = self.guard.choice, self._learner
-        if choice is not None:
-            was = choice.by_adapter
-            if due:
-                assert source is not None
-                estimate = choice.look(learner.predict, self.source, logits, source, mixes(learner.network, x))
-                self._gauge(estimated_error_adapter=estimate.adapter, estimated_error_source=estimate.source)
-            choice.notice(classes)
-            if choice.by_adapter != was:
-                details = choice.estimate._asdict() if choice.estimate else {}
-                self.log.add("adapter answers" if choice.by_adapter else "source answers", **details)
-        if source is not None:
-            theirs = source.argmax(1).tolist()
-            self.guard.audit.note(ids, classes, theirs)
-            self._gauge(flip_rate=sum(a != b for a, b in zip(classes, theirs, strict=True)) / len(classes))
-
-    def _gauge(self, **values: float) -> None:
-        with self._answering:
-            self.metrics.gauges |= values
-
-    def _keep_books(self, outcome: Outcome, due: bool) -> None:
-        self.metrics.count(outcome.kind.replace(" ", "_") if outcome.kind != "reset" else "resets")
-        self.metrics.count("looks", int(due))
-        self.metrics.count("alarms", len(outcome.notes))
-        if outcome.kind != "rolled back":
-            self.version += 1
-        if self._learner.info.reset:
-            self.metrics.count("resets")
-        for note in outcome.notes:
-            self.log.add("alarm", batch=self.metrics.counters["batches"], why=note)
-        if outcome.kind != "committed":
-            self.log.add(outcome.kind, batch=self.metrics.counters["batches"], why="; ".join(outcome.reasons))
 
     # What an operator does
 
@@ -260,7 +214,7 @@ class Deployed(nn.Module):
             raise TTAError(f"an audit takes a label for each image, got {len(labels)} labels for {len(ids)} images")
         with self._learning, self._answering:
             interval = self.guard.audit.take(list(ids), labels)
-            self._gauge(audited_difference=interval.mean, audited_labels=interval.n)
+            self._learner.gauge(audited_difference=interval.mean, audited_labels=interval.n)
             if interval.n and interval.low > 0:
                 self.log.add("harm certified", **interval._asdict())
                 self.guard.audit.begin_again()
@@ -270,12 +224,7 @@ class Deployed(nn.Module):
     def reset(self) -> None:
         """Takes the adapter back to the source; the guard begins to judge it anew."""
         with self._learning, self._answering:
-            for each in {id(a): a for a in (self.adapter, self._learner)}.values():
-                each.reset()
-            self.guard.restart()
-            self.version += 1
-            self.metrics.count("resets")
-            self.log.add("reset", why="asked for")
+            self._learner.reset()
 
     def freeze(self, frozen: bool = True) -> None:
         """Stops learning, or goes on with it; answers go on either way."""
@@ -320,11 +269,11 @@ class Deployed(nn.Module):
 
     def _set_state(self, version: int, state: dict[str, Any]) -> None:
         with self._learning, self._answering, torch.inference_mode(False), torch.no_grad():
-            for each in {id(a): a for a in (self.adapter, self._learner)}.values():
+            for each in self._learner.adapters():
                 each.load_state_dict(state["adapter"])
             self.guard.set_state(copy.deepcopy(state["guard"]))
             self.metrics.counters |= state["counters"]
-            self.version = state["version"]
+            self._learner.version = state["version"]
             self.log.add("restored", version=version)
 
     def report(self) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from torch import nn
 
 from tta import provenance
 from tta.checkpoints import state_sha256
-from tta.deployed import Answer, Deployed, Lesson
+from tta.deployed import Answer, Deployed
 from tta.errors import TTAError
 from tta.guard.background import WhenFull, Worker
 from tta.guard.guard import Guard
+from tta.guard.learner import Lesson
 from tta.guard.log import AuditLog
 from tta.guard.snapshots import Snapshots
 from tta.registry import wrap
@@ -80,7 +81,9 @@ def deploy(
     def made() -> Any:
         return wrap(model, method, config, preset=preset, seed=seed, source_data=data, **overrides)
 
-    deployed = Deployed(adapter := made(), model, watch, data, made() if background else None)
+    shadow = made() if background else None
+    log = AuditLog(None if folder is None else Path(folder))
+    deployed = Deployed(adapter := made(), model, watch, data, shadow, log)
     if folder is not None:
         identity = {
             "method": method,
@@ -88,7 +91,6 @@ def deploy(
             "weights": state_sha256(model),
             "guard": " ".join(part.name for part in watch.parts) + (" choice" * bool(watch.choice)),
         }
-        deployed.log = AuditLog(Path(folder))
         deployed._snapshots, deployed._snapshot_every = Snapshots(Path(folder), keep, identity), snapshot_every
         if (latest := deployed._snapshots.latest()) is not None:
             deployed._set_state(*latest)

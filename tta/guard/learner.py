@@ -1,0 +1,125 @@
+"""The learning side of a deployment: takes lessons one after another, under the eyes of the guard."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from tta.adapter import Adapter
+from tta.guard.choice import mixes
+from tta.guard.guard import Guard
+from tta.guard.log import AuditLog
+from tta.guard.metrics import Metrics
+from tta.guard.moment import Moment
+from tta.guard.proposal import Outcome, propose
+
+
+class Lesson(NamedTuple):
+    """Images to learn from, and their numbers."""
+
+    x: Tensor
+    ids: list[int]
+
+
+class Learner:
+    """Proposes updates, shows the answers to the guard, hands over what is committed, and keeps the books.
+
+    Args:
+        adapter: That answers.
+        shadow: That learns in the background, made like the adapter; None if the one that answers learns.
+        source: The frozen source model.
+        guard: Whose word counts.
+        log: Where it is written why.
+        answering: Held while what answers, or what is told of it, changes.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        shadow: Adapter | None,
+        source: nn.Module,
+        guard: Guard,
+        log: AuditLog,
+        answering: threading.RLock,
+    ) -> None:
+        self.answers, self.shadow, self.source, self.guard = adapter, shadow, source, guard
+        #: The adapter that learns.
+        self.adapter = adapter if shadow is None else shadow
+        self._undo = Moment(self.adapter)
+        self._handed = None if shadow is None else Moment(shadow)
+        self.metrics, self.log, self._answering = Metrics(), log, answering
+        #: Updates committed and resets so far.
+        self.version = 0
+
+    def learn(self, lesson: Lesson) -> Outcome:
+        """Proposes an update, commits it or not, and keeps the books. Called by one thread at a time."""
+        started = time.perf_counter()
+        guard, x = self.guard, lesson.x
+        due, asked = guard.asks_source(x)
+        source = self.source(x) if asked else None
+        outcome = propose(self.adapter, guard, self._undo, x, source, record=due)
+        if outcome.logits is not None and bool(outcome.logits.isfinite().all()):
+            self._watch(x, outcome.logits, source, lesson.ids, due and outcome.kind != "reset")
+        if self._handed is not None and self.shadow is not None and outcome.kind != "rolled back":
+            self._handed.take(self.shadow)
+        with self._answering:
+            if self._handed is not None and outcome.kind != "rolled back":
+                self._handed.restore(self.answers)  # all of it or nothing, between two answers
+            self._keep_books(outcome, due)
+            self.metrics.latencies["update"].add(time.perf_counter() - started)
+        return outcome
+
+    def reset(self) -> None:
+        """Takes the adapter back to the source; the guard begins to judge it anew."""
+        for each in self.adapters():
+            each.reset()
+        self.guard.restart()
+        self.version += 1
+        self.metrics.count("resets")
+        self.log.add("reset", why="asked for")
+
+    def adapters(self) -> list[Adapter]:
+        """The one that answers, and the one that learns if that is another."""
+        return [self.answers] if self.shadow is None else [self.answers, self.shadow]
+
+    def gauge(self, **values: float) -> None:
+        """Tells values to the metrics."""
+        with self._answering:
+            self.metrics.gauges |= values
+
+    def _watch(self, x: Tensor, logits: Tensor, source: Tensor | None, ids: list[int], due: bool) -> None:
+        """Shows the answers to the choice and to the audit."""
+        classes = logits.argmax(1).tolist()
+        choice = self.guard.choice
+        if choice is not None:
+            was = choice.by_adapter
+            if due:
+                assert source is not None
+                mixed = mixes(self.adapter.network, x)
+                estimate = choice.look(self.adapter.predict, self.source, logits, source, mixed)
+                self.gauge(estimated_error_adapter=estimate.adapter, estimated_error_source=estimate.source)
+            choice.notice(classes)
+            if choice.by_adapter != was:
+                details = choice.estimate._asdict() if choice.estimate else {}
+                self.log.add("adapter answers" if choice.by_adapter else "source answers", **details)
+        if source is not None:
+            theirs = source.argmax(1).tolist()
+            self.guard.audit.note(ids, classes, theirs)
+            self.gauge(flip_rate=sum(a != b for a, b in zip(classes, theirs, strict=True)) / len(classes))
+
+    def _keep_books(self, outcome: Outcome, due: bool) -> None:
+        self.metrics.count(outcome.kind.replace(" ", "_") if outcome.kind != "reset" else "resets")
+        self.metrics.count("looks", int(due))
+        self.metrics.count("alarms", len(outcome.notes))
+        if outcome.kind != "rolled back":
+            self.version += 1
+        if self.adapter.info.reset:
+            self.metrics.count("resets")
+        batch = self.metrics.counters["batches"]
+        for note in outcome.notes:
+            self.log.add("alarm", batch=batch, why=note)
+        if outcome.kind != "committed":
+            self.log.add(outcome.kind, batch=batch, why="; ".join(outcome.reasons))
