@@ -24,6 +24,7 @@ from tta.corrupt_command import CORRUPT, Corrupt
 from tta.errors import TTAError, unknown
 from tta.report_command import REPORT, Report
 from tta.reproduce_command import REPRODUCE, Reproduce
+from tta.serve_command import SERVE, Serve
 from tta.stress_command import STRESS, Stress
 
 #: Every command with its help, of which the first paragraph stands in the list of commands.
@@ -32,6 +33,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "stress": (Stress, STRESS),
     "report": (Report, REPORT),
     "compare": (Compare, COMPARE),
+    "serve": (Serve, SERVE),
     "reproduce": (Reproduce, REPRODUCE),
     "methods": (Methods, first_line(Methods)),
     "check": (Check, CHECK),
@@ -45,6 +47,7 @@ examples:
   tta bench --help         the options, and examples with other data and models
   tta report --out DIR     how robust a model is, on one page
   tta stress               gain or harm on every kind of stream
+  tta serve                a model behind a guard, over HTTP
   tta compare A B          two finished runs, on the same images, with intervals
   tta methods              the methods, what they update, need and cost
   tta check FILE.py:CLASS  whether a method of yours keeps what all methods promise
