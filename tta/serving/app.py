@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from tta.errors import TTAError
 from tta.serving.admin import admin_routes
 from tta.serving.batching import Batcher
 from tta.serving.body import read_body
-from tta.serving.images import read_images
+from tta.serving.images import describe, read_images
 from tta.serving.refusal import Refusal
 from tta.serving.served import Given, Served
 from tta.serving.traffic import Counted, Traffic
@@ -70,8 +71,9 @@ class Server:
         try:
             given = self.served.answer(images)
         except Exception as error:
-            self.failure = f"the model failed: {type(error).__name__}: {error}", time.monotonic()
-            raise
+            self.failure = f"the model failed: {describe(error)}", time.monotonic()
+            logging.getLogger("tta.serving").exception("the model failed on a batch of %d images", len(images))
+            raise Refusal(500, f"{self.failure[0]}; the server's log tells more") from error
         self.failure = "", 0.0
         return given
 
@@ -211,10 +213,6 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> Response:
         return Response(status_code=499)  # nobody reads it; it is counted
-
-    @app.exception_handler(TTAError)
-    async def misfit(_: Request, error: TTAError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, 500)
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:

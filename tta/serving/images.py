@@ -189,5 +189,5 @@ def in_order(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def describe(error: Exception) -> str:
-    """An error of a decoder on one line."""
+    """An error on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
