@@ -96,7 +96,7 @@ class Serve:
         from tta.serving.admin import TOKEN, find_token
         from tta.serving.app import Limits, make_app
         from tta.serving.kept import OneProcess
-        from tta.serving.shutdown import bind, serve
+        from tta.serving.shutdown import BACKLOG, bind, serve
 
         token = find_token(self.token_file)
         limits = Limits(
@@ -110,6 +110,7 @@ class Serve:
                 host, port = bound.getsockname()[:2]
                 admin = "admin routes with the token" if token else f"no admin routes (no {TOKEN})"
                 address = f"[{host}]" if ":" in host else host
+                bound.listen(BACKLOG)  # whoever reads the line may connect
                 sys.stdout.write(f"http://{address}:{port}  version {served.deployed.version}, {admin}\n")
                 sys.stdout.flush()  # whoever has started this in a pipe waits for it
                 serve(app, bound, self.timeout)
