@@ -73,7 +73,7 @@ class GroupedBatchNorm(StatisticsNorm):
 
     def normalise(self, x: Tensor) -> Tensor:
         """See the class; `size` None is one group."""
-        parts = x.split(self.size or len(x))
+        parts = (x,) if self.size is None else x.split(self.size)
         out = [F.batch_norm(part, None, None, self.weight, self.bias, True, 0.0, self.eps) for part in parts]
         return out[0] if len(out) == 1 else torch.cat(out)
 
