@@ -164,7 +164,7 @@ def test_repeated_images_are_answered_and_teach_nothing():
 
 
 def test_drift_resets():
-    deployed = tta.deploy(NET, "tent", guard=Guard(checks=[Drift(limit=0.002)]))
+    deployed = tta.deploy(NET, "tent", guard=Guard(checks=[Drift(limit=0.002, every=1)]))
     for seed in range(4):
         deployed(images(seed))
     assert 0 < deployed.report()["resets"] < 4

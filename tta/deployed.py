@@ -160,22 +160,23 @@ class Deployed(nn.Module):
             self.metrics.count("skipped")
         if len(x) == 0:
             return None, False, None
-        ours: Tensor | None = None
-        if not learns or self._worker is not None or len(taught.x) < len(x):
-            ours = self.adapter.predict(x)
-        later = taught if learns and self._worker is not None else None
-        trusted = True
-        if learns and self._worker is None:
+        guard, at_once = self.guard, learns and self._worker is None
+        whole = at_once and len(taught.x) == len(x)  # what is learned from is answered on the way
+        ours = self.adapter.predict(x) if guard.by_adapter and not whole else None
+        theirs, trusted = None, True
+        if at_once:
             outcome = self._learn(taught)
-            if ours is None:
-                ours = outcome.logits
-                if outcome.kind == "rolled back" and (ours is None or self.adapter.answers == "after"):
-                    ours = self.adapter.predict(x)
             trusted = outcome.kind != "reset"
-        assert ours is not None
-        choice = self.guard.choice
-        by_adapter = trusted and (choice is None or choice.by_adapter) and bool(ours.isfinite().all())
-        return (ours if by_adapter else self.source(x)), by_adapter, later
+            if whole:
+                ours, theirs = outcome.logits, outcome.source
+            if outcome.kind == "rolled back" and self.adapter.answers == "after":
+                ours = None
+        if trusted and guard.by_adapter:
+            ours = self.adapter.predict(x) if ours is None else ours
+            if bool(ours.isfinite().all()):
+                return ours, True, None if at_once or not learns else taught
+        theirs = self.source(x) if theirs is None else theirs
+        return theirs, False, None if at_once or not learns else taught
 
     # Learning
 

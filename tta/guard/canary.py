@@ -30,7 +30,7 @@ class Canary(Check):
     tier = 2
     needs_data = needs_labels = True
 
-    def __init__(self, tolerance: float = 15.0, images: int = 64, every: int = 64, action: Action = "reset") -> None:
+    def __init__(self, tolerance: float = 15.0, images: int = 64, every: int = 128, action: Action = "reset") -> None:
         super().__init__()
         if images < 1 or every < 1 or tolerance < 0:
             raise TTAError(

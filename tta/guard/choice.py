@@ -15,6 +15,12 @@ from tta.source_data import SourceData
 
 #: Consecutive images whose classes are counted together, and images without which nothing is known of their order.
 CHUNK, FEW = 32, 256
+#: Chunks that a chunk is compared with, itself among them.
+AROUND = 8
+#: See `correlation`: from here on images count as ordered.
+CORRELATED = 1.5
+#: Images from a look that leaves doubt to the next.
+SOON = 128
 
 
 class Estimate(NamedTuple):
@@ -49,10 +55,13 @@ class Choice:
 
     Args:
         images: Canary images per look.
-        every: Images of the stream between two looks.
-        margin: Points by which the adapter must be better.
-        correlated_margin: The margin on class-correlated streams, for networks with batch statistics.
-        close: Points from the margin within which the next batch is looked at as well.
+        every: Images of the stream from one look to the next, at most; few at first, twice as many after each look
+            that leaves no doubt.
+        margin: Points by which the adapter must be better to be heard, as a share of the images, in %, that the two
+            models answer differently; and `least` points.
+        stay: Likewise, to go on to be heard.
+        least: See `margin`.
+        doubt: Distance from the margin, as such a share, within which there is doubt.
         keep: Looks that are averaged, as long as the style stays.
         seed: Of the drawing of canary images and the noise they are given.
 
@@ -62,18 +71,19 @@ class Choice:
 
     def __init__(
         self,
-        images: int = 96,
+        images: int = 64,
         every: int = 1024,
-        margin: float = 1.0,
-        correlated_margin: float = 20.0,
-        close: float = 8.0,
+        margin: float = 0.2,
+        stay: float = 0.1,
+        least: float = 1.0,
+        doubt: float = 0.15,
         keep: int = 3,
         seed: int = 0,
     ) -> None:
         if min(images, every, keep) < 1:
             raise TTAError(f"choice: images, every and keep are at least 1, got {images}, {every} and {keep}")
         self.images, self.every, self.keep = images, every, keep
-        self.margin, self.correlated_margin, self.close, self.seed = margin, correlated_margin, close, seed
+        self.margin, self.stay, self.least, self.doubt, self.seed = margin, stay, least, doubt, seed
         self.generator = torch.Generator()
 
     def begin(self, data: SourceData) -> None:
@@ -84,8 +94,9 @@ class Choice:
         self.style = Style(data.take(torch.arange(min(len(data), 1000)), like)[0])
         self.generator.manual_seed(self.seed)
         self.memory: dict[str, Any] = {
-            "adapter": False, "since": self.every, "looks": [], "classes": [], "mixes": True,
+            "adapter": False, "since": 0, "wait": 0, "looks": [], "classes": [], "mixes": None, "cost": 2.0,
             "generator": self.generator.get_state(), "estimate": None,
+            "apart": None,
         }  # fmt: skip
 
     @property
@@ -99,12 +110,21 @@ class Choice:
         return None if self.memory["estimate"] is None else Estimate(*self.memory["estimate"])
 
     def due(self, x: Tensor) -> bool:
-        """Takes in a batch, and tells whether a look is due with it."""
+        """Takes in a batch, and tells whether a look is wanted. It is wanted until there is one."""
         changed = self.style.take(x.to(self.style.source.device)) if self.style.fits(x) else False
         if changed:
-            self.memory["looks"] = []
+            self.memory.update(looks=[], wait=0)
         self.memory["since"] += len(x)
-        return changed or self.memory["since"] >= self.every
+        return bool(self.memory["since"] >= self.memory["wait"])
+
+    def cost(self, count: int) -> float:
+        """Passes of a look at a batch of so many images, but for the source model's answers to these."""
+        return self.drawn(count) * float(self.memory["cost"])
+
+    def drawn(self, count: int) -> int:
+        """Canary images of a look at a batch of so many: as many batches like it as they make."""
+        size = min(max(count, 1), self.images)
+        return self.images // size * size
 
     def look(
         self,
@@ -112,7 +132,6 @@ class Choice:
         source: nn.Module,
         logits: Tensor,
         source_logits: Tensor,
-        mixes: bool = True,
     ) -> Estimate:
         """Compares both models.
 
@@ -121,11 +140,10 @@ class Choice:
             source: The source model.
             logits: The adapter's answers to the present batch, (B, K).
             source_logits: The source model's.
-            mixes: Whether images that come together have a say in each other's answers (`mixes`).
         """
         self.generator.set_state(self.memory["generator"])
         size = min(max(len(logits), 1), self.images)
-        index = torch.randint(len(self.data), (self.images // size * size,), generator=self.generator)
+        index = torch.randint(len(self.data), (self.drawn(len(logits)),), generator=self.generator)
         x, labels = self.data.take(index, logits)
         assert labels is not None
         x = self.style.wear(x, self.generator)
@@ -138,10 +156,15 @@ class Choice:
             for mine, there in pair
         ]
         self.memory["looks"] = [*self.memory["looks"], seen][-self.keep :]
-        estimate = Estimate(self._error(0), self._error(1), self.images * len(self.memory["looks"]))
-        unsure = abs(estimate.source - estimate.adapter - self._margin(mixes)) < self.close
-        again = unsure and len(self.memory["looks"]) < self.keep
-        self.memory.update(since=self.every if again else 0, estimate=list(estimate), mixes=mixes)
+        estimate = Estimate(self._error(0), self._error(1), len(index) * len(self.memory["looks"]))
+        apart = 100 * float((logits.argmax(1) != source_logits.argmax(1)).float().mean())
+        before = self.memory["apart"]
+        self.memory["apart"] = apart = (
+            apart if before is None or len(self.memory["looks"]) == 1 else (before + apart) / 2
+        )
+        doubt = abs(estimate.source - estimate.adapter - self._margin()) < max(self.doubt * apart, self.least)
+        wait = SOON if doubt else min(self.every, max(2 * SOON, 2 * self.memory["wait"]))
+        self.memory.update(since=0, estimate=list(estimate), wait=wait)
         self._decide()
         return estimate
 
@@ -152,21 +175,24 @@ class Choice:
 
     def restart(self) -> None:
         """After a reset of the adapter: what was known of its state is void, and the source model answers."""
-        self.memory.update(adapter=False, looks=[], since=self.every, estimate=None)
+        self.memory.update(adapter=False, looks=[], wait=0, estimate=None)
 
     @property
     def correlated(self) -> bool:
         """Whether images that come together are more alike in class than chance would have it."""
-        return correlation(self.memory["classes"]) > 4
+        return correlation(self.memory["classes"]) > CORRELATED
 
     def _decide(self) -> None:
         if self.memory["estimate"] is not None:
             ours, theirs, _ = self.memory["estimate"]
-            known = not self.memory["mixes"] or len(self.memory["classes"]) >= FEW
-            self.memory["adapter"] = known and ours + self._margin(self.memory["mixes"]) <= theirs
+            mixes = self.memory["mixes"] is not False
+            ordered = mixes and (len(self.memory["classes"]) < FEW or self.correlated)
+            self.memory["adapter"] = not ordered and ours + self._margin() <= theirs
 
-    def _margin(self, mixes: bool) -> float:
-        return self.correlated_margin if mixes and self.correlated else self.margin
+    def _margin(self) -> float:
+        """Points by which the adapter must be better to be heard, or to go on to be heard."""
+        share = self.stay if self.memory["adapter"] else self.margin
+        return max(share * self.memory["apart"], 0.0 if self.memory["adapter"] else self.least)
 
     def _error(self, which: int) -> float:
         """The estimated error of one of the models in %, over the looks that are kept."""
@@ -200,20 +226,26 @@ def thresholded(wrong: Tensor, canary: Tensor, stream: Tensor) -> float:
 
 
 def correlation(classes: list[int]) -> float:
-    """How much more images that come together are of one class than chance would have it, in standard deviations.
+    """How much more images that come together are of one class than chance would have it.
 
-    The classes of every 32 consecutive images are counted, and a chi-squared test asks whether all these counts come
-    from one distribution. If images come in no order, the result has a mean of about 0 and a deviation of about 1; a
-    stream that has more of one class throughout is no matter.
+    The classes of every 32 consecutive images are compared with those of the 256 around them by a chi-squared test,
+    standardised to a mean of 0 and a deviation of 1 under chance; the result is the median over all such chunks. Where
+    images come in no order it is about 0. A stream that has more of one class throughout is no matter, nor one whose
+    answers change from one domain to the next, as this concerns few chunks.
     """
     rows = len(classes) // CHUNK
     if rows < 2:
         return 0.0
     given = torch.tensor(classes[-rows * CHUNK :]).view(rows, CHUNK)
     counts = torch.nn.functional.one_hot(given).double().sum(1)
-    counts = counts[:, counts.sum(0) > 0]
-    expected = counts.mean(0)
-    freedom = (rows - 1) * (counts.shape[1] - 1)
-    if freedom == 0:
-        return 0.0
-    return (float(((counts - expected).square() / expected).sum()) - freedom) / (2 * freedom) ** 0.5
+    values = []
+    for row in range(rows):
+        first = min(max(0, row - AROUND // 2), max(0, rows - AROUND))
+        around = counts[first : first + AROUND]
+        around = around[:, around.sum(0) > 0]
+        expected = around.mean(0)
+        freedom = (around.shape[1] - 1) * (1 - 1 / len(around))
+        if freedom > 0:
+            mine = counts[row][counts[first : first + AROUND].sum(0) > 0]
+            values.append((float(((mine - expected).square() / expected).sum()) - freedom) / (2 * freedom) ** 0.5)
+    return float(torch.tensor(values).quantile(0.5)) if values else 0.0

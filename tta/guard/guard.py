@@ -11,6 +11,7 @@ from torch import Tensor
 from tta.errors import TTAError
 from tta.guard.alarms import alarms
 from tta.guard.audit import Audit
+from tta.guard.budget import Budget
 from tta.guard.canary import Canary
 from tta.guard.check import Check, Reference
 from tta.guard.choice import Choice
@@ -27,6 +28,7 @@ class Guard:
         choice: Who answers; None lets the adapter answer always, but for the batch after which it was reset.
         audit: Takes labels that come later.
         every: Images from one look of the source model to the next, where there is no choice to say when.
+        budget: What looks may cost.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Guard:
         choice: Choice | None = None,
         audit: Audit | None = None,
         every: int = 1024,
+        budget: Budget | None = None,
     ) -> None:
         #: Filters and checks.
         self.parts: tuple[Filter | Check, ...] = (*filters, *checks)
@@ -45,7 +48,7 @@ class Guard:
         if every < 1:
             raise TTAError(f"every is a number of images, at least 1, got {every}")
         self.filters, self.checks, self.choice = tuple(filters), tuple(checks), choice
-        self.audit, self.every = audit or Audit(), every
+        self.audit, self.every, self.budget = audit or Audit(), every, budget or Budget()
         self.memory: dict[str, Any] = {"since": every}
         self._begun = False
 
@@ -106,16 +109,22 @@ class Guard:
                 apart |= rejected
         return teach, apart, counts
 
-    def asks_source(self, x: Tensor) -> tuple[bool, bool]:
-        """Whether a look is due with these images, and whether the source model is to be asked about them."""
+    @property
+    def by_adapter(self) -> bool:
+        """Whether the adapter is to answer."""
+        return self.choice is None or self.choice.by_adapter
+
+    def looks(self, x: Tensor) -> bool:
+        """Takes in a batch, and tells whether it is to be looked at: asked for, and afforded."""
         if self.choice is not None:
-            due = self.choice.due(x)
-            return due, due or not self.choice.by_adapter
+            cost = self.choice.cost(len(x)) + (len(x) if self.choice.by_adapter else 0)
+            return self.choice.due(x) and self.budget.affords(cost)
         self.memory["since"] += len(x)
-        due = self.memory["since"] >= self.every and any(check.asks_source for check in self.checks)
+        wanted = self.memory["since"] >= self.every and any(check.asks_source for check in self.checks)
+        due = wanted and self.budget.affords(len(x))
         if due:
             self.memory["since"] = 0
-        return due, due
+        return due
 
     def restart(self) -> None:
         """After a reset of the adapter."""
@@ -128,7 +137,8 @@ class Guard:
         """All that the parts remember: what `set_state` takes."""
         choice = None if self.choice is None else [self.choice.memory, self.choice.style.memory]
         parts = {part.name: part.memory for part in self.parts}
-        return {"parts": parts, "choice": choice, "audit": self.audit.state(), "own": self.memory}
+        return {"parts": parts, "choice": choice, "audit": self.audit.state(), "own": self.memory,
+                "budget": self.budget.memory}  # fmt: skip
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on from a state."""
@@ -137,4 +147,4 @@ class Guard:
         if self.choice is not None:
             self.choice.memory, self.choice.style.memory = state["choice"]
         self.audit.set_state(state["audit"])
-        self.memory = state["own"]
+        self.memory, self.budget.memory = state["own"], state["budget"]

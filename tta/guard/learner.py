@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from tta.adapter import Adapter
-from tta.guard.choice import mixes
+from tta.guard.choice import Choice, Estimate, mixes
 from tta.guard.guard import Guard
 from tta.guard.log import AuditLog
 from tta.guard.metrics import Metrics
@@ -58,9 +58,14 @@ class Learner:
         """Proposes an update, commits it or not, and keeps the books. Called by one thread at a time."""
         started = time.perf_counter()
         guard, x = self.guard, lesson.x
-        due, asked = guard.asks_source(x)
-        source = self.source(x) if asked else None
-        outcome = propose(self.adapter, guard, self._undo, x, source, record=due)
+        due, by_source = guard.looks(x), not guard.by_adapter
+        source = self.source(x) if due or by_source else None
+        if source is not None:
+            guard.budget.spent("answers" if by_source else "guard", len(x))
+        if by_source and not due and guard.budget.rests:
+            return self._rest(x, source)
+        outcome = propose(self.adapter, guard, self._undo, x, source, record=due)._replace(source=source)
+        guard.budget.learned(len(x))
         if outcome.logits is not None and bool(outcome.logits.isfinite().all()):
             self._watch(x, outcome.logits, source, lesson.ids, due and outcome.kind != "reset")
         if self._handed is not None and self.shadow is not None and outcome.kind != "rolled back":
@@ -71,6 +76,13 @@ class Learner:
             self._keep_books(outcome, due)
             self.metrics.latencies["update"].add(time.perf_counter() - started)
         return outcome
+
+    def _rest(self, x: Tensor, source: Tensor | None) -> Outcome:
+        """Learns nothing from a batch that the source model answers."""
+        self.guard.budget.rested(len(x))
+        with self._answering:
+            self.metrics.count("skipped")
+        return Outcome("rested", None, source=source)
 
     def reset(self) -> None:
         """Takes the adapter back to the source; the guard begins to judge it anew."""
@@ -98,8 +110,7 @@ class Learner:
             was = choice.by_adapter
             if due:
                 assert source is not None
-                mixed = mixes(self.adapter.network, x)
-                estimate = choice.look(self.adapter.predict, self.source, logits, source, mixed)
+                estimate = self._compare(choice, logits, source, x)
                 self.gauge(estimated_error_adapter=estimate.adapter, estimated_error_source=estimate.source)
             choice.notice(classes)
             if choice.by_adapter != was:
@@ -109,6 +120,17 @@ class Learner:
             theirs = source.argmax(1).tolist()
             self.guard.audit.note(ids, classes, theirs)
             self.gauge(flip_rate=sum(a != b for a, b in zip(classes, theirs, strict=True)) / len(classes))
+
+    def _compare(self, choice: Choice, logits: Tensor, source: Tensor, x: Tensor) -> Estimate:
+        """Lets the choice look at both models, and notes what it has cost."""
+        adapter, budget = self.adapter, self.guard.budget
+        before = budget.memory["guard"]
+        with budget.counting("guard", [self.source, *adapter.networks()]):
+            if choice.memory["mixes"] is None:  # which does not change
+                choice.memory["mixes"] = mixes(adapter.network, x)
+            estimate = choice.look(adapter.predict, self.source, logits, source)
+        choice.memory["cost"] = (budget.memory["guard"] - before) / choice.drawn(len(logits))
+        return estimate
 
     def _keep_books(self, outcome: Outcome, due: bool) -> None:
         self.metrics.count(outcome.kind.replace(" ", "_") if outcome.kind != "reset" else "resets")

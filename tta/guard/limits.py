@@ -32,21 +32,26 @@ class Finite(Check):
 class Drift(Check):
     """The adapted weights stay near the source's: |w - w0| / |w0| over all adapted parameters together.
 
-    Cost: one pass over the adapted parameters. Guarantees the distance and nothing else: little drift can do harm, and
-    much of it can help. False alarms: none at the start; later ones depend on the limit only.
+    Cost: one pass over the adapted parameters, now and then. Guarantees the distance at these moments and nothing else:
+    little drift can do harm, and much of it can help. False alarms: none at the start; later ones depend on the limit
+    only.
 
     Args:
         limit: Largest relative distance.
+        every: Updates from one look to the next.
         action: What follows.
     """
 
     name = "drift"
 
-    def __init__(self, limit: float = 0.5, action: Action = "reset") -> None:
+    def __init__(self, limit: float = 0.5, every: int = 8, action: Action = "reset") -> None:
         super().__init__()
-        if limit <= 0:
-            raise TTAError(f"the limit of drift is a positive share of the weights' norm, got {limit}")
-        self.limit, self.action = limit, action
+        if limit <= 0 or every < 1:
+            raise TTAError(
+                f"drift: limit is a positive share of the weights' norm and every at least 1, got {limit} and {every}"
+            )
+        self.limit, self.every, self.action = limit, every, action
+        self.memory = {"updates": 0}
         self.start: list[Tensor] = []
 
     def begin(self, reference: Reference) -> None:
@@ -55,6 +60,9 @@ class Drift(Check):
 
     def object(self, look: Look) -> str | None:
         """See the class."""
+        self.memory["updates"] += 1
+        if self.memory["updates"] % self.every:
+            return None
         state = look.adapter._source_state
         pairs = [
             (p.detach(), state[name])

@@ -21,16 +21,19 @@ class Outcome(NamedTuple):
     """What became of a proposed update.
 
     Attributes:
-        kind: "committed", "rolled back" (the state is that of before, bit for bit) or "reset" (it is the source's).
-        logits: The adapter's answers to the batch, given by its own rules; None if it raised.
+        kind: "committed", "rolled back" (the state is that of before, bit for bit) or "reset" (it is the source's);
+            "rested" if nothing was learned, to pay for the source model's answers.
+        logits: The adapter's answers to the batch, given by its own rules; None if it raised or rested.
         reasons: Which checks have objected, and what they said.
         notes: Objections without a consequence.
+        source: The source model's answers to the batch, where it was asked.
     """
 
-    kind: Literal["committed", "rolled back", "reset"]
+    kind: Literal["committed", "rolled back", "reset", "rested"]
     logits: Tensor | None
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    source: Tensor | None = None
 
 
 def propose(
@@ -51,10 +54,12 @@ def propose(
     """
     undo.take(adapter)
     try:
-        with recorded(adapter.network, len(x), record) as features:
+        counting, networks = guard.budget.counting, adapter.networks()
+        with recorded(adapter.network, len(x), record) as features, counting("adapter", networks):
             logits = adapter(x)
         look = Look(adapter, logits, source, features[0] if features else None)
-        objections = [(check, reason) for check in guard.checks if (reason := check.object(look)) is not None]
+        with counting("guard", networks):
+            objections = [(check, reason) for check in guard.checks if (reason := check.object(look)) is not None]
     except TTAError:
         undo.restore(adapter)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -114,10 +115,15 @@ def log_power(x: Tensor) -> Tensor:
 
 def _bands(logs: Tensor) -> Tensor:
     """Means over the images' channels in eight rings of frequencies, (B, 8)."""
-    ring = _rings(logs)
-    flat = logs.mean(1).flatten(1)
-    weights = torch.nn.functional.one_hot(ring.flatten(), 8).to(flat)
-    return flat @ weights / weights.sum(0).clamp(min=1)
+    return logs.mean(1).flatten(1) @ _averages(logs.shape[-2], logs.shape[-1], logs.device).to(logs)
+
+
+@functools.lru_cache(4)
+def _averages(height: int, width: int, device: torch.device) -> Tensor:
+    """Weights that average over each ring, (H (W // 2 + 1), 8)."""
+    ring = _rings(torch.zeros(height, width, device=device))
+    weights = torch.nn.functional.one_hot(ring.flatten(), 8).float()
+    return weights / weights.sum(0).clamp(min=1)
 
 
 def _rings(like: Tensor) -> Tensor:

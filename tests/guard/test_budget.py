@@ -1,0 +1,70 @@
+"""What the guard spends is counted, and stays within its share."""
+
+import pytest
+import torch
+
+import tta
+from tta.contract import NETS, images, source_images
+from tta.cost import PassCounter
+from tta.deployment import Guard
+from tta.guard.budget import Budget
+from tta.guard.choice import Choice
+
+
+def test_the_loan_is_paid_back():
+    budget = Budget(share=0.1, loan=100, repaid=1000)
+    assert budget.affords(100)
+    assert not budget.affords(101)
+    budget.spent("guard", 100)
+    budget.spent("adapter", 500)  # earned 50, and half of the loan is to be back
+    assert budget.affords(0)
+    assert not budget.affords(1)
+    budget.spent("adapter", 1500)
+    assert budget.affords(100)
+    assert not budget.affords(101), "a tenth of 2,000"
+    assert budget.overhead == pytest.approx(5)
+
+
+def test_rests_pay_for_answers():
+    budget = Budget(share=0.1, loan=0)
+    budget.spent("adapter", 200)
+    budget.learned(100)
+    assert not budget.rests
+    budget.spent("answers", 50)
+    assert budget.rests
+    budget.rested(30)  # two passes each are saved
+    assert budget.total == pytest.approx(100 * (250 / 260 - 1))
+    assert not budget.rests
+
+
+@pytest.mark.parametrize("bad", [{"share": 0}, {"loan": -1}, {"repaid": 0}])
+def test_a_budget_is_checked(bad):
+    with pytest.raises(tta.TTAError, match="budget"):
+        Budget(**bad)
+
+
+def test_passes_are_counted_as_hooks_see_them():
+    guard = Guard(choice=Choice(images=12), budget=Budget(loan=10_000))
+    deployed = tta.deploy(NETS["batch_norm"](), "tent", guard=guard, source_data=source_images())
+    with PassCounter([deployed.source, deployed.adapter.model]) as counter:
+        for seed in range(4):
+            deployed(images(seed))
+    spent = guard.budget.memory
+    assert spent["adapter"] == 4 * 6 * 2
+    assert spent["images"] == 24
+    assert spent["guard"] > 0
+    assert spent["adapter"] + spent["guard"] + spent["answers"] == sum(counter.passes)
+
+
+def test_without_means_there_is_no_look_and_the_source_model_s_answers_are_paid_by_rests():
+    guard = Guard(choice=Choice(images=12), budget=Budget(loan=0))
+    net = NETS["batch_norm"]()
+    deployed = tta.deploy(net, "bn", guard=guard, source_data=source_images())
+    for seed in range(24):
+        answer = deployed(images(seed))
+        with torch.no_grad():
+            assert torch.allclose(answer, net(images(seed)), atol=1e-6)
+    report = deployed.report()
+    assert report["skipped"] > 12
+    assert report["committed"] + report["skipped"] == 24
+    assert guard.budget.total <= 10 + 100 * 2 / 24
