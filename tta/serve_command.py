@@ -142,7 +142,7 @@ class Serve:
         names = self._names()
         method, preset = split_preset(self.method)
         model, data = self._load()
-        form = Format(self._size(model, data), 1 if model.channels == 1 else 3, self.max_pixels, self.max_batch)
+        form = Format(self._size(model, data), 1 if model.channels == 1 else 3, self.max_pixels)
         deployed = deploy(
             model, method, preset=preset, seed=self.seed, source_data=data, folder=self.folder,
             guard=Guard.off() if self.guard == "off" else None,

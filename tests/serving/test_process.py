@@ -126,6 +126,7 @@ def test_what_cannot_be_served_is_said_in_one_line(tmp_path, capsys, monkeypatch
         (["--port", "0", "--labels", names], "2 names of classes"),
         (["--port", "0", "--labels", tmp_path / "none"], "--labels"),
         (["--port", "0", "--size", "0"], "size is 0"),
+        (["--port", "0", "--max-pixels", "100"], "allow more"),
     ):
         assert main(["serve", *map(str, words)]) == 2
         shown = capsys.readouterr()

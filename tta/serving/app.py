@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,7 @@ class Server:
                 f" {limits.queue} (batch {limits.max_batch}), {limits.max_body} and {limits.timeout:g}"
             )
         self.served, self.limits, self.traffic = served, limits, Traffic()
+        self.form = replace(served.form, max_images=limits.max_batch)
         self.batcher: Batcher[np.ndarray, Given] = Batcher(self._answer, limits.max_batch, limits.max_wait)
         self.decoders = ThreadPoolExecutor(DECODERS, "tta-decode")
         self.stopping, self.failure = False, ("", 0.0)
@@ -99,7 +100,7 @@ class Server:
         with self.places(1):
             body = await read_body(request, limits.max_body, limits.timeout)
             declared = request.headers.get("content-type", "")
-            images = await loop.run_in_executor(self.decoders, read_images, body, declared, self.served.form)
+            images = await loop.run_in_executor(self.decoders, read_images, body, declared, self.form)
             del body
             with self.places(len(images) - 1):
                 try:

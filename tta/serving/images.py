@@ -11,6 +11,7 @@ import numpy as np
 
 from tta.data.image_files import DEEP_MODES
 from tta.data.resize import KEEP, crop, crop_array
+from tta.errors import TTAError
 from tta.serving.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -37,12 +38,21 @@ class Format:
         channels: 3, or 1 for grey.
         max_pixels: Of all images of a request together, before they are resized.
         max_images: Of a request.
+
+    Raises:
+        TTAError: An image of the model's size has more pixels than a request may bring.
     """
 
     size: int
     channels: int = 3
     max_pixels: int = 25_000_000
     max_images: int = 32
+
+    def __post_init__(self) -> None:
+        if self.size**2 > self.max_pixels:
+            raise TTAError(
+                f"an image of the model's size has {self.size**2:,} pixels; allow more than {self.max_pixels:,}"
+            )
 
 
 def read_images(content: bytes, declared: str, form: Format) -> np.ndarray:

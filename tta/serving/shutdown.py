@@ -12,7 +12,8 @@ from fastapi import FastAPI
 
 from tta.errors import TTAError
 
-BACKLOG = 1024
+#: Connections that wait to be taken, that are open at a time (more get 503), and seconds that one may stay idle.
+BACKLOG, CONNECTIONS, IDLE = 1024, 1000, 75
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -45,6 +46,8 @@ def serve(app: FastAPI, bound: socket.socket, patience: float) -> None:
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=max(1, round(patience)),
     )
     with orderly():
