@@ -168,7 +168,7 @@ def test_where_both_are_close_the_next_look_comes_sooner():
 def test_who_answers_goes_on_to_answer_in_doubt():
     choice = chosen(0.9, 0.5)
     apart = choice.memory["apart"]
-    choice.memory["estimate"] = [50 - 0.15 * apart, 50.0, 64]
+    choice.memory["gain"] = 0.15 * apart
     choice.notice([])
     assert choice.by_adapter
     choice.memory["adapter"] = False

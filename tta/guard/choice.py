@@ -62,6 +62,7 @@ class Choice:
         stay: Likewise, to go on to be heard.
         least: See `margin`.
         doubt: Distance from the margin, as such a share, within which there is doubt.
+        prior: Looks that the past counts for: the mean share of the contradicted images that the adapter has won.
         keep: Looks that are averaged, as long as the style stays.
         seed: Of the drawing of canary images and the noise they are given.
 
@@ -73,17 +74,18 @@ class Choice:
         self,
         images: int = 64,
         every: int = 1024,
-        margin: float = 0.2,
-        stay: float = 0.1,
+        margin: float = 0.25,
+        stay: float = 0.05,
         least: float = 1.0,
         doubt: float = 0.15,
+        prior: float = 1.0,
         keep: int = 3,
         seed: int = 0,
     ) -> None:
         if min(images, every, keep) < 1:
             raise TTAError(f"choice: images, every and keep are at least 1, got {images}, {every} and {keep}")
         self.images, self.every, self.keep = images, every, keep
-        self.margin, self.stay, self.least, self.doubt, self.seed = margin, stay, least, doubt, seed
+        self.margin, self.stay, self.least, self.doubt, self.prior, self.seed = margin, stay, least, doubt, prior, seed
         self.generator = torch.Generator()
 
     def begin(self, data: SourceData) -> None:
@@ -96,7 +98,7 @@ class Choice:
         self.memory: dict[str, Any] = {
             "adapter": False, "since": 0, "wait": 0, "looks": [], "classes": [], "mixes": None, "cost": 2.0,
             "generator": self.generator.get_state(), "estimate": None,
-            "apart": None,
+            "apart": None, "gain": 0.0, "past": None,
         }  # fmt: skip
 
     @property
@@ -157,16 +159,25 @@ class Choice:
         ]
         self.memory["looks"] = [*self.memory["looks"], seen][-self.keep :]
         estimate = Estimate(self._error(0), self._error(1), len(index) * len(self.memory["looks"]))
-        apart = 100 * float((logits.argmax(1) != source_logits.argmax(1)).float().mean())
-        before = self.memory["apart"]
-        self.memory["apart"] = apart = (
-            apart if before is None or len(self.memory["looks"]) == 1 else (before + apart) / 2
-        )
-        doubt = abs(estimate.source - estimate.adapter - self._margin()) < max(self.doubt * apart, self.least)
+        self._weigh(estimate, 100 * float((logits.argmax(1) != source_logits.argmax(1)).float().mean()))
+        doubt = abs(self.memory["gain"] - self._margin()) < max(self.doubt * self.memory["apart"], self.least)
         wait = SOON if doubt else min(self.every, max(2 * SOON, 2 * self.memory["wait"]))
         self.memory.update(since=0, estimate=list(estimate), wait=wait)
         self._decide()
         return estimate
+
+    def _weigh(self, estimate: Estimate, apart: float) -> None:
+        """Sets the gain that is believed in: that of the looks, drawn to the share that was won so far."""
+        looks, past, before = len(self.memory["looks"]), self.memory["past"], self.memory["apart"]
+        apart = apart if looks == 1 or before is None else (before + apart) / 2
+        gain = estimate.source - estimate.adapter
+        won = min(1.0, max(-1.0, gain / max(apart, self.least)))
+        if past is None:
+            self.memory.update(gain=gain, past=won)
+        else:
+            gain = (looks * gain + self.prior * past * apart) / (looks + self.prior)
+            self.memory.update(gain=gain, past=0.7 * past + 0.3 * won)
+        self.memory["apart"] = apart
 
     def notice(self, classes: list[int]) -> None:
         """Takes in the classes that were answered, in the order of the images."""
@@ -175,7 +186,7 @@ class Choice:
 
     def restart(self) -> None:
         """After a reset of the adapter: what was known of its state is void, and the source model answers."""
-        self.memory.update(adapter=False, looks=[], wait=0, estimate=None)
+        self.memory.update(adapter=False, looks=[], wait=0, estimate=None, past=None)
 
     @property
     def correlated(self) -> bool:
@@ -184,10 +195,9 @@ class Choice:
 
     def _decide(self) -> None:
         if self.memory["estimate"] is not None:
-            ours, theirs, _ = self.memory["estimate"]
             mixes = self.memory["mixes"] is not False
             ordered = mixes and (len(self.memory["classes"]) < FEW or self.correlated)
-            self.memory["adapter"] = not ordered and ours + self._margin() <= theirs
+            self.memory["adapter"] = not ordered and self.memory["gain"] >= self._margin()
 
     def _margin(self) -> float:
         """Points by which the adapter must be better to be heard, or to go on to be heard."""
