@@ -126,6 +126,7 @@ def main() -> None:
         cell = {
             "model": options.name, "stream": text, "batch": options.batch, "severity": options.severity,
             "limit": options.limit, "seed": options.seed,
+            "domains": " ".join(options.domains) or "common",
         }  # fmt: skip
         done = read(cells)
         wanted = [cell | {"method": name, "settings": options.settings.get(name, {})} for name in options.methods]

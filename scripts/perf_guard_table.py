@@ -27,7 +27,8 @@ def markdown(rows: Sequence[dict[str, Any]], head: str) -> str:
         for row in own:
             name = row["method"] + "".join(f", {key} {value}" for key, value in row["settings"].items())
             numbers = (_number(row[key], digits) for _, key, digits in COLUMNS)
-            text.append(f"| {row['stream']} | {name} | " + " | ".join(numbers) + " |")
+            stream = row["stream"] if row["domains"] == "common" else f"{row['stream']}, {row['domains']}"
+            text.append(f"| {stream} | {name} | " + " | ".join(numbers) + " |")
         text += ["", *bars(own), ""]
     return "\n".join(text)
 
@@ -42,9 +43,10 @@ def bars(rows: Sequence[dict[str, Any]]) -> list[str]:
         f"- At most 10 %: passes {_share(rows, 'cost_passes', 10)}, with the source model's answers"
         f" {_share(rows, 'cost_with_answers', 10)}, seconds {_share(rows, 'cost_seconds', 10)}.",
     ]
-    clean = {(row["stream"], row["method"], row["limit"], row["seed"]): row for row in rows}
+    alike = ("method", "limit", "seed", "domains")
+    all_of = {(row["stream"], *(row[key] for key in alike)): row for row in rows}
     for row in rows:
-        without = clean.get((row["stream"].split("+poison")[0], row["method"], row["limit"], row["seed"]))
+        without = all_of.get((row["stream"].split("+poison")[0], *(row[key] for key in alike)))
         if "+poison" in row["stream"] and without is not None:
             alone, guarded = (row[key] - without[key] for key in ("alone", "guarded"))
             lines.append(

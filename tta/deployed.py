@@ -295,6 +295,7 @@ class Deployed(nn.Module):
         self.metrics.gauges |= gauges | {
             "adapter_version": self.version,
             "adapter_answers": float(choice is None or choice.by_adapter),
+            "guard_passes_percent": self.guard.budget.overhead,
             "queue_length": float(len(self._worker)) if self._worker else 0.0,
         }
 

@@ -40,18 +40,21 @@ class Estimate(NamedTuple):
 class Choice:
     """Compares both models on labelled source images in the style of the stream, and on the stream itself.
 
-    Now and then, and whenever the style of the stream changes, some labelled source images are given the amplitude
-    spectrum of the stream's, and both models answer them. Two estimates of either error are averaged: the error on
-    these images, and the share of the stream's images that are less certain than these images' errors suggest (average
-    thresholded confidence). The adapter answers if its estimate is lower by a margin; the margin is larger while
-    neighbours on the stream are more alike in class than chance would have it, if images that come together have a say
-    in each other's answers: batch statistics then fail in a way that these images, drawn at random, do not show. Where
-    the two are close the next batch is looked at as well. When in doubt, the source model answers; with batch
-    statistics also as long as fewer than 256 images are known.
+    When the style of the stream changes, and now and then (the seldomer, the clearer it is), some labelled source
+    images are given the amplitude spectrum of the stream's, and both models answer them. Two estimates of either error
+    are averaged: the error on these images, and the share of the stream's images that are less certain than these
+    images' errors suggest (average thresholded confidence). The difference is drawn towards what the adapter has won
+    so far, of the images on which the two contradict each other. The adapter is heard if it is better by a share of
+    these images, and goes on to be heard as long as it is not worse.
 
-    Cost: the canary through both models and a batch through the source model, every `every` images; a forward pass of
-    the source model on every batch as long as it answers. No guarantee: from images without labels nobody can tell for
-    certain which of two models errs less. The audit can.
+    When in doubt, the source model answers. Where images that come together have a say in each other's answers, as
+    under batch statistics, it also answers as long as fewer than 256 images are known, and as long as neighbours on the
+    stream are more alike in class than chance would have it: batch statistics then fail in a way that images drawn at
+    random do not show.
+
+    Cost: the canary through both models and a batch through the source model for each look, as often as the guard's
+    budget allows; a forward pass of the source model on every batch as long as it answers. No guarantee: from images
+    without labels nobody can tell for certain which of two models errs less. The audit can.
 
     Args:
         images: Canary images per look.
