@@ -207,7 +207,8 @@ class Adapter(nn.Module):
 
     def export(self) -> nn.Module:
         """A copy of the answering network with its adapted weights: a plain module in eval mode that learns no more."""
-        return copy.deepcopy(self.network).requires_grad_(False).eval()
+        network = getattr(self.network, "_orig_mod", self.network)  # of torch.compile: what was compiled
+        return copy.deepcopy(network).requires_grad_(False).eval()
 
     def update(self, loss: Tensor) -> None:
         """One optimiser step down the gradient of a scalar loss."""

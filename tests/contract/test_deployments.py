@@ -98,6 +98,10 @@ def test_a_compiled_model_can_be_deployed(name):
     for seed in range(3):
         assert torch.allclose(deployed(images(seed)), plain(images(seed)), atol=1e-5)
     assert deployed.version == plain.version
+    exported = deployed.export()
+    assert type(exported) is type(model)
+    with torch.no_grad():
+        assert torch.allclose(exported(images(9)), plain.export()(images(9)), atol=1e-5)
 
 
 @pytest.mark.gpu
