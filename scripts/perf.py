@@ -1,4 +1,4 @@
-"""Speed and memory as ratios within one run: `python scripts/perf.py corruptions|guard|methods|selection --help`."""
+"""Speed and memory within one run: `python scripts/perf.py corruptions|guard|methods|selection|serve --help`."""
 
 import sys
 
@@ -6,12 +6,14 @@ import perf_corruptions
 import perf_guard
 import perf_methods
 import perf_selection
+import perf_serve
 
 PARTS = {
     "corruptions": perf_corruptions.main,
     "guard": perf_guard.main,
     "methods": perf_methods.main,
     "selection": perf_selection.main,
+    "serve": perf_serve.main,
 }
 
 
