@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tta.cli import main
 from tta.digits import digits
 from tta.guard.snapshots import Snapshots
 
+started = []
 REQUESTS = 400  # of each of the 8 clients, more than a server answers before it is stopped
 
 
@@ -30,6 +32,7 @@ def start(folder, *options):
         [sys.executable, "-m", "tta", *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
+    started.append(process)
     line = process.stdout.readline()
     assert line, process.stderr.read()
     port, version = re.fullmatch(r"http://127\.0\.0\.1:(\d+)  version (\d+), .*\n", line).groups()
@@ -61,6 +64,7 @@ class Load:
         for _ in range(2000):
             if ask(self.port, "GET", "/health")[1]["version"] >= version:
                 return
+            time.sleep(0.01)
         raise AssertionError("the server learns nothing")
 
     def end(self):
@@ -144,5 +148,9 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
 
 
 @pytest.fixture(autouse=True)
-def _no_token(monkeypatch):
+def _leaves_nothing(monkeypatch):
     monkeypatch.delenv("TTA_ADMIN_TOKEN", raising=False)
+    yield
+    while started:
+        with started.pop() as process:
+            process.kill()
