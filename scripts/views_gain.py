@@ -1,11 +1,13 @@
 """What averaging over views is worth: the gain of ttaug and its variants over the source model under corruptions.
 
 For each method its error, its gain in points, the share of ttaug's gain that it keeps, and the share of ttaug's views
-that it computes: python scripts/views_gain.py --model resnet.py:build --data DIR
+that it computes: means over seeds of the order and of the views, +- the standard deviation of the share over seeds:
+ python scripts/views_gain.py --model resnet.py:build --data DIR --seeds 0 1 2
 """
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from torch import nn
 
 import corruptions
 import tta
-from tta.datasets import Corrupted, ImageData
+from tta.data.kept import Kept
+from tta.datasets import Corrupted
+from tta.streams import Stream
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Options:
     methods: tuple[str, ...] = ("ttaug", "ttaug_gated", "ttaug_close")
     domains: tuple[str, ...] = corruptions.COMMON
     severity: float = 5
-    seed: int = 0
+    seeds: tuple[int, ...] = (0,)
     limit: int | None = None
     batch_size: int = 64
     threads: int = 1
@@ -41,28 +45,41 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     model = tta.load_source(options.model)
     data = tta.load_data(options.dataset, options.data, limit=options.limit)
-    found = {name: measured(model, data, name, options) for name in ("source", *options.methods)}
-    source, (full, most) = found["source"][0], found[options.methods[0]]
-    table = Table("method", "error %", "gain", "share of gain %", "views per image", "share of views %", box=None)
-    for name, (error, forwards) in found.items():
-        gain, views = source - error, forwards - 1
-        values = (error, gain, 100 * gain / (source - full), views, 100 * views / (most - 1))
-        table.add_row(name, *(f"{value:.2f}" for value in values))
+    severity, size = options.severity, options.batch_size
+    domains = [tta.Domain(each, severity, Kept(Corrupted(data, each, severity, 0))) for each in options.domains]
+    streams = {seed: tta.make_stream(domains, "continual", size, seed) for seed in options.seeds}
+    found = {
+        name: [measured(model, each, name, seed) for seed, each in streams.items()]
+        for name in ("source", *options.methods)
+    }
+    most = statistics.fmean(forwards for _, forwards in found[options.methods[0]]) - 1
+    gains = {
+        name: [before - after for (before, _), (after, _) in zip(found["source"], values, strict=True)]
+        for name, values in found.items()
+    }
+    full = gains[options.methods[0]]
+    table = Table("method", "error %", "gain", "share of gain %", "+-", "views per image", "share of views %", box=None)
+    for name, values in found.items():
+        error, forwards = (statistics.fmean(each) for each in zip(*values, strict=True))
+        gain = statistics.fmean(gains[name])
+        shares = [100 * own / best if best else float("nan") for own, best in zip(gains[name], full, strict=True)]
+        spread = statistics.stdev(shares) if len(shares) > 1 else float("nan")
+        share = 100 * gain / statistics.fmean(full)
+        row = (error, gain, share, spread, forwards - 1, 100 * (forwards - 1) / most)
+        table.add_row(name, *(f"{value:.2f}" for value in row))
     console = Console(width=120)
     console.print(table)
-    stream = f"n = {len(data)} images x {len(options.domains)} corruptions at severity {options.severity:g}"
-    console.print(f"{options.model}, {data.name}, {stream}, batch size {options.batch_size}, seed {options.seed}")
+    about = f"n = {len(data)} images x {len(options.domains)} corruptions at severity {severity:g}"
+    seeds = ", ".join(map(str, options.seeds))
+    console.print(f"{options.model}, {data.name}, {about}, batch size {size}, seeds {seeds}")
 
 
-def measured(model: nn.Module, data: ImageData, name: str, options: Options) -> tuple[float, float]:
+def measured(model: nn.Module, images: Stream, name: str, seed: int) -> tuple[float, float]:
     """Mean error in %, and forward passes per image."""
-    seed, severity = options.seed, options.severity
-    domains = [tta.Domain(each, severity, Corrupted(data, each, severity, seed)) for each in options.domains]
-    stream = tta.make_stream(domains, "continual", options.batch_size, seed)
-    rows = tta.evaluate(tta.wrap(model, name, seed=seed), stream).rows
+    rows = tta.evaluate(tta.wrap(model, name, seed=seed), images).rows
     errors = [row.value for row in rows if row.metric == "error" and row.position >= 0]
     (forwards,) = [row.value for row in rows if row.metric == "forwards"]
-    return sum(errors) / len(errors), forwards
+    return statistics.fmean(errors), forwards
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ SETTINGS = {
     "cotta": {"views": 2, "gate": 2.0},
     "ttaug": {"views": 2},
     "memo": {"views": 2},
-    "ttaug_gated": {"views": 2, "first": 1},
+    "ttaug_gated": {"views": 2, "step": 1},
     "ttaug_close": {"views": 2},
     "foa": {"population": 3},
     "crop_select": {"crops": 2, "fit": "resize"},

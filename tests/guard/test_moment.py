@@ -12,7 +12,7 @@ SETTINGS = {
     "cotta": {"views": 2, "gate": 2.0},
     "ttaug": {"views": 2},
     "memo": {"views": 2},
-    "ttaug_gated": {"views": 2, "first": 1},
+    "ttaug_gated": {"views": 2, "step": 1},
     "ttaug_close": {"views": 2},
     "crop_select": {"crops": 2, "fit": "resize"},
     "tent+recurring": {"every": 3},

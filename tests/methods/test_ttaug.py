@@ -121,12 +121,12 @@ def test_targeted_views_need_the_name_of_a_data_set():
 
 def test_only_unsure_images_are_augmented():
     net = Counted(resnet())
-    adapter = tta.wrap(net, "ttaug_gated", views=4, budget=0.25, first=0)
+    adapter = tta.wrap(net, "ttaug_gated", views=4, budget=0.25, step=4)
     adapter.transform = Known(4)
     x = images(0, 16)
     out, own = adapter(x), resnet()(x)
-    probs = own.softmax(1)
-    unsure = (-(probs * probs.log()).sum(1)).argsort(descending=True)[:4]
+    probs = own.softmax(1).sort(1).values
+    unsure = (probs[:, -2] / probs[:, -1]).argsort(descending=True)[:4]
     expected = own.clone()
     expected[unsure] = (own + sum(resnet()(x * k / 4) for k in (1, 2, 3, 4)))[unsure] / 5
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
@@ -134,18 +134,18 @@ def test_only_unsure_images_are_augmented():
     assert int(adapter.info.used) == 4
 
 
-def test_images_that_are_still_unsure_after_a_few_views_get_the_others():
+def test_images_that_are_still_unsure_after_some_views_get_the_others():
     net = Counted(resnet())
-    adapter = tta.wrap(net, "ttaug_gated", views=4, budget=0.375, first=1, first_budget=0.5)
-    assert adapter.config.looks() == ((1, 0.75), (3, 0.25))
+    adapter = tta.wrap(net, "ttaug_gated", views=4, budget=0.5, step=2, fall=0.5)
+    assert adapter.config.looks() == ((2, 0.75), (2, 0.25))
     looks = []
 
     class Dimmed:
-        """View k of the first look is half as bright, those of the second are a third, a sixth and black."""
+        """The views of the first look are a half and a third as bright, those of the second a sixth and black."""
 
         def draw(self, count: int, x: Tensor, generator: torch.Generator) -> Draws:
             looks.append(x)
-            return {"flip": torch.arange(count).repeat_interleave(len(x)) + (count > 1)}
+            return {"flip": torch.arange(count).repeat_interleave(len(x)) + 2 * (len(looks) - 1)}
 
         def apply(self, x: Tensor, draws: Draws, generator: torch.Generator | None = None) -> Tensor:
             light = torch.tensor([1 / 2, 1 / 3, 1 / 6, 0])[draws["flip"]]
@@ -157,24 +157,24 @@ def test_images_that_are_still_unsure_after_a_few_views_get_the_others():
     plain, own = resnet(), resnet()(x)
 
     def unsure(logits: Tensor, count: int) -> Tensor:
-        probs = logits.softmax(1)
-        return (-(probs * probs.log()).sum(1)).argsort(descending=True)[:count]
+        probs = logits.softmax(1).sort(1).values
+        return (probs[:, -2] / probs[:, -1]).argsort(descending=True)[:count]
 
     first = unsure(own, 12)
     expected = own.clone()
-    expected[first] = (own + plain(x / 2))[first] / 2
+    expected[first] = (own + plain(x / 2) + plain(x / 3))[first] / 3
     second = first[unsure(expected[first], 4)]
     expected[second] = (own + sum(plain(x * light) for light in (1 / 2, 1 / 3, 1 / 6, 0)))[second] / 5
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
-    assert adapter.model.images == 16 + 12 * 1 + 4 * 3
+    assert adapter.model.images == 16 + 12 * 2 + 4 * 2
     assert int(adapter.info.used) == 12
     assert sorted(map(float, looks[1].mean((1, 2, 3)))) == sorted(map(float, x[second].mean((1, 2, 3))))
 
 
 @pytest.mark.parametrize("sizes", [[16] * 8, [1] * 40, [3, 1, 16, 7]])
-def test_both_looks_together_keep_the_budget_on_any_stream(sizes):
+def test_all_looks_together_keep_the_budget_on_any_stream(sizes):
     net = Counted(resnet())
-    adapter, seen = tta.wrap(net, "ttaug_gated", views=4, budget=0.45, first=1), 0
+    adapter, seen = tta.wrap(net, "ttaug_gated", views=4, budget=0.45, step=1), 0
     for k, size in enumerate(sizes):
         adapter(images(k, size) * (1 + k) / len(sizes))
         seen += size
@@ -182,9 +182,7 @@ def test_both_looks_together_keep_the_budget_on_any_stream(sizes):
     assert adapter.model.images > seen
 
 
-@pytest.mark.parametrize(
-    "settings", [{"budget": 1.5}, {"first": 9}, {"first": -1}, {"views": 0, "first": 0}, {"first_budget": 2}]
-)
+@pytest.mark.parametrize("settings", [{"budget": 1.5}, {"step": 9}, {"step": 0}, {"views": 0, "step": 0}, {"fall": 2}])
 def test_a_gate_that_makes_no_sense_is_refused(settings):
     with pytest.raises(tta.TTAError, match="ttaug_gated: "):
         tta.wrap(resnet(), "ttaug_gated", **settings)
@@ -193,7 +191,7 @@ def test_a_gate_that_makes_no_sense_is_refused(settings):
 def test_with_the_whole_budget_it_is_plain_augmentation():
     x = images(0)
     plain = tta.wrap(resnet(), "ttaug", views=3)
-    gated = tta.wrap(resnet(), "ttaug_gated", views=3, budget=1.0, first=0)
+    gated = tta.wrap(resnet(), "ttaug_gated", views=3, step=3, budget=1.0)
     torch.testing.assert_close(gated(x), plain(x), atol=1e-5, rtol=1e-5)
 
 

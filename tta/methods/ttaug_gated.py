@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from tta.adapter import Adapter, StepInfo
 from tta.errors import TTAError
-from tta.objectives import entropy
 from tta.registry import register
 from tta.source_data import SourceData
 from tta.uncertainty import ComputeGate
@@ -21,17 +20,17 @@ from tta.view_kinds import in_chunks, views_of
 class GatedTTAug(Adapter):
     """Answers sure images with the model's own prediction, and unsure ones with the mean logits over their views.
 
-    An image is unsure if its entropy is above a threshold: the running quantile that lets the budgeted share through.
-    Unsure images get a few views first; those whose mean prediction is still unsure, by a quantile of its own, get the
-    other views. So most of the budget goes to images whose answer may yet change. It holds at every moment of the
-    stream.
+    An image is the less sure the nearer its second class is to its first. Views are added a few at a time, each time to
+    the images whose mean prediction so far is least sure: to most images at first, to ever fewer later. How unsure is
+    unsure enough is a running quantile, so that every look spends its part of the budget, which holds at every moment
+    of the stream. So most views go to images whose answer may yet change.
 
-    Updates: nothing. State: the latest entropies and two counters for each of the two looks, the random generator.
+    Updates: nothing. State: the latest uncertainties and two counters for each look, the random generator.
     Answers: before its counters. Cost: 1 forward, and on average at most `budget` * `views` more. Needs: nothing.
     Memory: the model; views are made `chunk` at a time, and no activations are kept.
-    Differs from the published code: the gate of O'Brien et al. ("LLM-TTA", 2024, for text) has a threshold that is
-    found on validation data, and is passed once; here it follows the stream, and there are two. The host waits for each
-    look to know which images are unsure.
+    Differs from the published code: the gate of O'Brien et al. ("LLM-TTA", 2024, for text) is the entropy's, with a
+    threshold that is found on validation data, and is passed once; here it follows the stream, and there are several.
+    The host waits for each look to know which images are unsure.
     """
 
     @dataclass(frozen=True)
@@ -45,41 +44,37 @@ class GatedTTAug(Adapter):
         flip: bool = True
         #: Share of the views of all images that may be computed.
         budget: float = 0.45
-        #: Views of the first look; 0 for one look with all views.
-        first: int = 2
-        #: Share of the budget that the first look may spend.
-        first_budget: float = 0.4
-        #: Number of latest entropies that the thresholds are taken from.
+        #: Views of one look; all of them for a single look.
+        step: int = 2
+        #: How much more than the budget the first look may spend, and how much less the last, as a share of it.
+        fall: float = 0.5
+        #: Number of latest images that the thresholds are taken from.
         memory: int = 512
         #: Views per pass; None lets the device decide. Does not change results.
         chunk: int | None = None
 
         def __post_init__(self) -> None:
             views_of(self.kind)
-            for what, share in (("budget", self.budget), ("first_budget", self.first_budget)):
+            for what, share in (("budget", self.budget), ("fall", self.fall)):
                 if not 0 <= share <= 1:
                     raise TTAError(f"ttaug_gated: {what} is a share from 0 to 1, got {share}")
-            if self.views < 1 or not 0 <= self.first <= self.views:
-                raise TTAError(
-                    f"ttaug_gated: views is at least 1 and first from 0 to views, got {self.views} and {self.first}"
-                )
+            if not 1 <= self.step <= self.views:
+                raise TTAError(f"ttaug_gated: step is from 1 to views, got {self.step} of {self.views} views")
 
         def looks(self) -> tuple[tuple[int, float], ...]:
             """Number of views, and share of the images that may get them, of each look.
 
-            >>> GatedTTAug.Config(views=8, budget=0.5, first=2, first_budget=0.25).looks()
-            ((2, 0.5), (6, 0.5))
-            >>> GatedTTAug.Config(views=8, budget=0.5, first=2, first_budget=0.5).looks()
-            ((2, 1.0), (6, 0.3333333333333333))
+            >>> GatedTTAug.Config(views=8, budget=0.5, step=4, fall=0.5).looks()
+            ((4, 0.75), (4, 0.25))
+            >>> GatedTTAug.Config(views=8, budget=1.0, step=4, fall=0.5).looks()  # no room to spend more
+            ((4, 1.0), (4, 1.0))
             """
-            rest = self.views - self.first
-            if self.first and rest:
-                many = min(1.0, self.first_budget * self.budget * self.views / self.first)
-                few = (self.budget * self.views - many * self.first) / rest
-                if few < many:
-                    return (self.first, many), (rest, few)
-                return (self.first, self.budget), (rest, self.budget)
-            return ((self.views, self.budget),)
+            counts = [min(self.step, self.views - done) for done in range(0, self.views, self.step)]
+            fall = min(self.fall, 1 / self.budget - 1) if self.budget else 0.0
+            last = max(len(counts) - 1, 1)
+            weights = [1 + fall * (1 - 2 * look / last) for look in range(len(counts))]
+            share = self.budget * self.views / sum(n * weight for n, weight in zip(counts, weights, strict=True))
+            return tuple((n, min(1.0, share * weight)) for n, weight in zip(counts, weights, strict=True))
 
     config: Config
     gates: Any  # a list of one ComputeGate for each look
@@ -98,7 +93,7 @@ class GatedTTAug(Adapter):
 
     @torch.no_grad()
     def step(self, x: Tensor) -> tuple[Tensor, StepInfo]:
-        """Answers, then remembers the entropies."""
+        """Answers, then remembers how unsure the images were."""
         logits, seen = self.gated(x)
         for gate, (uncertainty, picked) in zip(self.gates, seen, strict=True):
             gate.learn(uncertainty, picked)
@@ -110,9 +105,9 @@ class GatedTTAug(Adapter):
         return self.gated(x)[0]
 
     def gated(self, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Logits (B, K), and for each look the entropies (B,) that it judged by and which images it picked (B,)."""
+        """Logits (B, K), and for each look the uncertainty (B,) that it judged by and which images it picked (B,)."""
         logits, seen, views = self.model(x), [], 0
-        uncertainty = entropy(logits.float())
+        uncertainty = rivalry(logits)
         unsure = torch.ones_like(uncertainty, dtype=torch.bool)
         for gate, (count, _) in zip(self.gates, self.config.looks(), strict=True):
             picked = gate.pick(uncertainty) & unsure
@@ -122,7 +117,7 @@ class GatedTTAug(Adapter):
                 mean = (logits[chosen] * (views + 1) + self.total(x[chosen], count)) / (views + 1 + count)
                 logits = logits.index_copy(0, chosen, mean)
             # what was not picked is taken for sure, and not looked at again
-            uncertainty, unsure = torch.where(picked, entropy(logits.float()), 0.0), picked
+            uncertainty, unsure = torch.where(picked, rivalry(logits), 0.0), picked
             views += count
         return logits, seen
 
@@ -132,3 +127,13 @@ class GatedTTAug(Adapter):
         parts = in_chunks(self.transform, draws, x, views, self.config.chunk, self.generator)
         logits = [self.model(part) for part in parts]
         return torch.cat(logits).view(views, len(x), *logits[0].shape[1:]).sum(0)
+
+
+def rivalry(logits: Tensor) -> Tensor:
+    """How near the second class is to the first: the ratio of their probabilities, in [0, 1], shape (B,).
+
+    >>> rivalry(torch.tensor([[3.0, 3.0, 0.0], [9.0, 0.0, 0.0]])).round(decimals=3)
+    tensor([1., 0.])
+    """
+    first, second = logits.float().topk(2, dim=1).values.unbind(1)
+    return (second - first).exp()
