@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,10 @@ class Options:
     middle: int | None = None
     #: Setting of crop_select.
     preset: str | None = None
+    #: Of its random score.
+    seeds: tuple[int, ...] = (0,)
+    #: Which images: all, or those at even or odd places, to choose settings on and to report on.
+    part: Literal["all", "even", "odd"] = "all"
     limit: int | None = None
     threads: int = 1
 
@@ -72,19 +77,25 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     model = tta.load_source(options.model)
     data = tta.load_data(options.dataset, options.data, limit=options.limit)
-    x = data.images(torch.arange(len(data))).float() / 255
+    index = torch.arange(len(data))
+    index = {"all": index, "even": index[::2], "odd": index[1::2]}[options.part]
+    x = data.images(index).float() / 255
     if options.enlarge is not None:
         x = F.interpolate(x, (options.enlarge, options.enlarge), mode="bilinear")
-    pictures, window = Pictures(data.name, x, data.labels), x.shape[-1] - 2
+    pictures, window = Pictures(data.name, x, data.labels[index]), x.shape[-1] - 2
     alone = model if options.middle is None else Middle(model, options.middle)
     table = Table("", "adversarial flips %", "flips per shift %", "clean error %", box=None)
-    for name, net in (("model", alone), ("crop_select", tta.wrap(model, "crop_select", preset=options.preset))):
+    selecting = {
+        f"crop_select, seed {seed}": tta.wrap(model, "crop_select", preset=options.preset, score_seed=seed)
+        for seed in options.seeds
+    }
+    for name, net in {"model": alone, **selecting}.items():
         told = shift_consistency(net, pictures, crop=window)
         values = (told.adversarial_flip_rate, told.mean_flip_rate, error(net, pictures, window))
         table.add_row(name, *(f"{value:.2f}" for value in values))
     console = Console(width=120)
     console.print(table)
-    console.print(f"{options.model}, n = {len(data)} images of {window + 2} pixels, window {window}, 8 shifts")
+    console.print(f"{options.model}, n = {len(x)} images of {window + 2} pixels, window {window}, 8 shifts")
 
 
 @torch.inference_mode()

@@ -60,7 +60,7 @@ COSTS: dict[str, tuple[dict, Passes]] = {
     "ttaug_gated": ({"views": 4, "step": 4, "budget": 0.5}, lambda size, used: (size + 4 * used, 0)),
     "ttaug_close": ({"views": 4}, fixed(1 + 4, 0)),
     "foa": ({"population": 5}, fixed(5 + 1, 0)),
-    "crop_select": ({"crops": 3}, fixed(3 * 2, 0)),
+    "crop_select": ({"crops": 2}, fixed(4 * 2, 0)),
 }
 
 

@@ -22,13 +22,14 @@ FILTER, CONTRAST = 3, 0.05
 
 @register("crop_select")
 class CropSelect(Adapter):
-    """Answers from the crops that a fixed random score likes best, wherever they are in the image.
+    """Answers from crops whose places the content of the image decides.
 
-    When the camera moves by a pixel, the best crops move along, and the model sees the same pixels as before, unless a
-    best crop leaves the frame or a better one enters: with one crop of n offsets per axis, about 2 / n of the images
-    for a step along one axis. Averaging the probabilities of several crops and of their mirror images softens these
-    cases. A crop's score is a sum of the local contrast at random places of it, with random signs: it depends on the
-    crop's pixels alone, all offsets are about as likely to win, and the best ones are scattered.
+    A fixed random score finds the image's best crop, and the crops are those at even distances from it, a few per axis.
+    When the camera moves by a pixel, the best crop moves along, all others with it, and the model sees the same pixels
+    as before, unless the best crop leaves the frame or a better one enters (with n offsets per axis, about 2 / n of the
+    images for a step along one axis), or a row of the others does. The mean probability over the crops and their mirror
+    images softens these cases. The score is a sum of the local contrast at random places of the crop, with random
+    signs: it depends on the crop's pixels alone, and all offsets are about as likely to win.
 
     Updates: nothing. State: none. Cost: 1 forward per crop and 1 per mirror image. Needs: nothing; a network that takes
     images of some sizes only needs fit="resize".
@@ -47,20 +48,20 @@ class CropSelect(Adapter):
 
         #: What a crop leaves out, as a share of the image's sides: 2 pixels of 32.
         margin: float = 1 / 16
-        #: Crops per image, the best ones; all where there are fewer.
-        crops: int = 9
+        #: Crops per axis; all where there are fewer.
+        crops: int = 3
         #: Whether the mirror image of every crop is averaged as well; False where it is another class.
         flip: bool = True
         #: "native" hands over the crop as it is, "resize" enlarges it to the size of the image.
         fit: Literal["native", "resize"] = "native"
         #: Number of places that the score is a sum over, and the seed of places, signs and filter.
         terms: int = 64
-        seed: int = 0
+        score_seed: int = 0
 
         @classmethod
         def photographs(cls) -> CropSelect.Config:
             """For images that are larger than what the network takes: of 256 pixels, crops of 224."""
-            return cls(margin=1 / 8, crops=4)
+            return cls(margin=1 / 8)
 
         def __post_init__(self) -> None:
             if not 0 <= self.margin < 1 or self.crops < 1 or self.terms < 1:
@@ -84,7 +85,7 @@ class CropSelect(Adapter):
 
     def start(self, source_data: SourceData | None) -> None:
         """Draws the filter, whose weights sum to zero so that brightness does not matter, and the places."""
-        generator = torch.Generator().manual_seed(self.config.seed)
+        generator = torch.Generator().manual_seed(self.config.score_seed)
         weight = torch.randn(FILTER, FILTER, generator=generator)
         weight -= weight.mean()
         self.register_buffer("kernel", (weight / weight.norm())[None, None].to(self.generator.device))
@@ -120,15 +121,24 @@ class CropSelect(Adapter):
             ) from error
 
     def places(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows (B, M, h) and columns (B, M, w) of each image's best crops, from the best on."""
+        """The rows (B, M, h) and columns (B, M, w) of each image's crops."""
         height, width = x.shape[-2:]
         down, right = (int(self.config.margin * side + 0.5) for side in (height, width))
         h, w = height - down, width - right
-        best = self.score(x, h, w).flatten(1)
-        best = best.topk(min(self.config.crops, best.shape[1])).indices
-        rows = (best // (right + 1))[..., None] + torch.arange(h, device=x.device)
-        columns = (best % (right + 1))[..., None] + torch.arange(w, device=x.device)
+        best = self.score(x, h, w).flatten(1).argmax(1)
+        tops = self.lattice(best // (right + 1), down + 1)
+        lefts = self.lattice(best % (right + 1), right + 1)
+        many, few = tops.shape[1], lefts.shape[1]
+        rows = tops.repeat_interleave(few, 1)[..., None] + torch.arange(h, device=x.device)
+        columns = lefts.repeat(1, many)[..., None] + torch.arange(w, device=x.device)
         return rows, columns
+
+    def lattice(self, best: Tensor, offsets: int) -> Tensor:
+        """The offsets (B, crops) at even distances from the best ones (B,), of so many, as wide apart as fit."""
+        crops = min(self.config.crops, offsets)
+        distance = offsets // crops
+        first = (offsets - crops * distance) // 2
+        return first + (best - first)[:, None].remainder(distance) + distance * torch.arange(crops, device=best.device)
 
     def score(self, x: Tensor, h: int, w: int) -> Tensor:
         """The score of every crop of h x w, by its offsets, shape (B, H - h + 1, W - w + 1)."""
