@@ -52,6 +52,25 @@ def symmetric_cross_entropy(target: Tensor, logits: Tensor) -> Tensor:
     return (cross_entropy(target, logits) + cross_entropy(logits, target)) / 2
 
 
+def likelihood_ratio(target: Tensor, logits: Tensor, clip: float = 0.999) -> Tensor:
+    """Negative log-odds of the classes, -sum_k p_k log(q_k / (1 - q_k)), shape (B, *), where p is of `target`.
+
+    Its gradient does not fade where the prediction is sure, as that of the cross-entropy does; so images of which the
+    target is sure teach too.
+
+    Args:
+        target: Logits of p, shape (B, K, *).
+        logits: Logits of q, shape (B, K, *).
+        clip: Probabilities above it do not teach.
+
+    Reference:
+        After Mummadi et al., "Test-time adaptation to distribution shift by confidence maximization and input
+        transformation", 2021, who take p from q itself (`soft_likelihood_ratio`).
+    """
+    q = logits.softmax(1).clamp(torch.finfo(logits.dtype).tiny, clip)
+    return -(target.softmax(1) * (q.log() - torch.log1p(-q))).sum(1)
+
+
 def confidence(logits: Tensor) -> Tensor:
     """Probability of the predicted class, shape (B, *)."""
     return torch.exp(logits.amax(1) - logits.logsumexp(1))

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from tta import norms, teacher
 from tta.adapter import Adapter, StepInfo
-from tta.objectives import confidence, cross_entropy, symmetric_cross_entropy
+from tta.errors import TTAError, unknown
+from tta.mild_views import MOST, mild_view
+from tta.objectives import confidence, cross_entropy, likelihood_ratio, symmetric_cross_entropy
 from tta.optimisers import SGD, Adam, Optimiser
 from tta.registry import register
 from tta.source_data import SourceData
 from tta.views import CottaViews
+
+_OBJECTIVES = {
+    "cross_entropy": cross_entropy,
+    "symmetric": symmetric_cross_entropy,
+    "likelihood_ratio": likelihood_ratio,
+}
+#: What the presets `fast` and `balanced` have in common; the anchor is not asked.
+_CHEAP: dict[str, Any] = {
+    "optimiser": Adam(lr=3e-3),
+    "momentum": 0.99,
+    "gate": 2.0,
+    "kind": "mild",
+    "objective": "likelihood_ratio",
+}
 
 
 @register("cotta")
@@ -23,9 +40,13 @@ class CoTTA(Adapter):
     Where the source model is unsure of a batch (its mean confidence is under the gate), the teacher's prediction is the
     mean of its logits over augmented views. After each update a random share of the student's weights is set back.
 
+    Published, that is 32 strong random views. `fast` and `balanced` spend less: few mild views, the same ones for what
+    is taught and what is answered, and a student that learns from the images that the teacher is surest of.
+
     Updates: every weight and bias. State: student, teacher and optimiser; the frozen source copy (anchor) is also what
     is restored and what `reset` returns to. Answers: before the update, with the teacher.
-    Cost: student 1F 1B, teacher 1F, anchor 1F (not at gates of 0 or above 1), one F per view where the gate opens.
+    Cost: student 1F 1B of the images it learns from, teacher 1F, anchor 1F (not at gates of 0 or above 1), one F per
+    view where the gate opens (the first mild view is the image itself, and the teacher's pass).
     Needs: nothing; with layer norm (ViT) it is known to do harm.
     Memory: six models with Adam (student, teacher, anchor, gradient, two moments); the activations of a batch.
     Views are made `chunk` at a time, and their activations are not kept.
@@ -44,14 +65,32 @@ class CoTTA(Adapter):
         restore: float = 0.01
         #: Views are averaged if the source model's mean confidence on the batch is below.
         gate: float = 0.92
+        #: "published": random views; "mild": the image, and copies moved by a pixel or two (`tta.mild_views`).
+        kind: Literal["published", "mild"] = "published"
         #: Number of views, and whether each image has draws of its own and half of the views are mirrored.
         views: int = 32
         per_image: bool = True
         flip: bool = True
-        #: Minimise the mean of both cross-entropies instead of the student's against the teacher.
-        symmetric: bool = False
+        #: What the student minimises against the teacher: its cross-entropy, the mean of both cross-entropies
+        #: ("symmetric"), or the negative log-odds of the teacher's classes ("likelihood_ratio").
+        objective: Literal["cross_entropy", "symmetric", "likelihood_ratio"] = "cross_entropy"
+        #: Share of each batch that mild views beyond the first are made of: the images with the least margin.
+        unsure: float = 1.0
+        #: Share of each batch that the student learns from: of each predicted class, those that are surest.
+        learn_from: float = 1.0
         #: Views per pass through the teacher; None lets the device decide. Does not change results.
         chunk: int | None = None
+
+        def __post_init__(self) -> None:
+            if self.objective not in _OBJECTIVES:
+                raise unknown("objective", self.objective, list(_OBJECTIVES))
+            if self.kind == "mild" and not 1 <= self.views <= MOST:
+                raise TTAError(f"cotta: there are 1 to {MOST} mild views, got views={self.views}")
+            for what, share in (("unsure", self.unsure), ("learn_from", self.learn_from)):
+                if not 0 < share <= 1:
+                    raise TTAError(f"cotta: {what} is a share above 0 and at most 1, got {share}")
+            if self.kind == "published" and self.unsure < 1:
+                raise TTAError("cotta: views for unsure images only are made of kind='mild', got kind='published'")
 
         @classmethod
         def cifar10(cls) -> CoTTA.Config:
@@ -64,10 +103,20 @@ class CoTTA(Adapter):
             return cls(per_image=False, gate=0.72)
 
         @classmethod
+        def fast(cls) -> CoTTA.Config:
+            """Ours, 3 forward-equivalents: two mild views, a third of the images (docs/performance.md)."""
+            return cls(**_CHEAP, views=2, learn_from=1 / 3)
+
+        @classmethod
+        def balanced(cls) -> CoTTA.Config:
+            """Ours, 8 forward-equivalents: six mild views, two thirds of the images (docs/performance.md)."""
+            return cls(**_CHEAP, views=6, learn_from=2 / 3)
+
+        @classmethod
         def imagenet(cls) -> CoTTA.Config:
             """Published for ImageNet-C: ResNet-50, batches of 64."""
             optimiser = SGD(lr=0.01, momentum=0.9, nesterov=True)
-            return cls(optimiser=optimiser, per_image=False, gate=0.1, restore=0.001, symmetric=True)
+            return cls(optimiser=optimiser, per_image=False, gate=0.1, restore=0.001, objective="symmetric")
 
     config: Config
     updates = "all weights"
@@ -92,19 +141,37 @@ class CoTTA(Adapter):
 
     def step(self, x: Tensor) -> tuple[Tensor, StepInfo]:
         """One round of the paper's algorithm 1."""
-        target = self.answer(x)
-        logits = self.model(x)
-        objective = symmetric_cross_entropy if self.config.symmetric else cross_entropy
-        loss = objective(target, logits).mean()
+        answer = self.answer(x)
+        surest = self.surest(answer)
+        target, taught = (answer, x) if surest is None else (answer[surest], x[surest])
+        logits = self.model(taught)
+        loss = _OBJECTIVES[self.config.objective](target, logits).mean()
         self.update(loss)
         teacher.follow(list(self.teacher.parameters()), list(self.model.parameters()), self.config.momentum)
         self.restore()
-        return target, StepInfo(loss=loss.detach(), used=len(x), updated=True)
+        return answer, StepInfo(loss=loss.detach(), used=len(taught), updated=True)
+
+    def surest(self, answer: Tensor) -> Tensor | None:
+        """Which images the student learns from, shape (N,), as many of each predicted class as its share; None for all.
+
+        Where only the surest of all are learned from, classes that are easy crowd out the others, and the predictions
+        narrow down in long streams.
+        """
+        if self.config.learn_from == 1:
+            return None
+        if answer.ndim > 2:
+            raise TTAError("cotta: learn_from below 1 chooses among images, and this model predicts label maps: use 1")
+        sure, predicted = confidence(answer), answer.argmax(1)
+        rivals = predicted[:, None] == predicted
+        rank = (rivals & (sure > sure[:, None])).sum(1) / rivals.sum(1)  # 0 for the surest of a class
+        return (rank - 1e-3 * sure).topk(max(1, round(self.config.learn_from * len(answer))), largest=False).indices
 
     @torch.no_grad()
     def answer(self, x: Tensor) -> Tensor:
         """The teacher's logits, averaged over views where the anchor is unsure of the batch."""
-        return self.averaged(x) if self.gate_open(x) else self.teacher(x)
+        if not self.gate_open(x):
+            return self.teacher(x)
+        return self.averaged(x) if self.config.kind == "published" else self.mildly_averaged(x)
 
     def gate_open(self, x: Tensor) -> bool:
         """Whether the views are wanted; the one place where the host waits for the device, as the method requires."""
@@ -128,6 +195,25 @@ class CoTTA(Adapter):
                 total = logits if total is None else total.add_(logits)
         assert total is not None
         return total.div_(views)
+
+    def mildly_averaged(self, x: Tensor) -> Tensor:
+        """Mean of the teacher's logits over the mild views; of those with a clear margin, the first view's."""
+        views, flip, unsure = self.config.views, self.config.flip, self.config.unsure
+        if unsure == 1:
+            total = self.teacher(x)
+            for number in range(1, views):
+                total = total + self.teacher(mild_view(x, number, flip))
+            return total / views
+        with norms.keeping_statistics(self.teacher, "keep"):
+            logits = self.teacher(x)
+        first, second = logits.softmax(1).topk(2, dim=1).values.unbind(1)
+        margin = (first - second).view(len(x), -1).mean(1)
+        rivals = margin.topk(max(1, round(unsure * len(x))), largest=False).indices
+        total, images = logits[rivals], x[rivals]
+        with norms.keeping_statistics(self.teacher, "use"):
+            for number in range(1, views):
+                total = total + self.teacher(mild_view(images, number, flip))
+        return logits.index_copy(0, rivals, total / views)
 
     def restore(self) -> None:
         """Sets a random share of the student's weights back to the source's."""
