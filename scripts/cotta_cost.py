@@ -44,6 +44,8 @@ class Options:
     batch_size: int = 64
     threads: int = 1
     out: Path = Path("cotta_cost.jsonl")
+    #: Where to draw the curve (SVG; needs matplotlib, which the extra `report` brings).
+    picture: Path | None = None
 
 
 def curve() -> dict[str, CoTTA.Config]:
@@ -101,6 +103,34 @@ def measured(model: nn.Module, data: ImageData, config: CoTTA.Config, options: O
     return {"error": sum(errors) / len(errors), "forward_equivalents": cost}
 
 
+def draw(lines: dict[str, dict[str, Any]], path: Path, title: str) -> None:
+    """Error against forward-equivalents, one curve for each kind of views."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    kinds = {
+        "published views {}, gate .92": ("published views, gate .92", "#d55e00", "o-"),
+        "published views {}, no gate": ("published views, no gate", "#e69f00", "s--"),
+        "mild views {}, all images": ("mild views, of all images", "#0072b2", "o-"),
+        "mild views {}, half of the images": ("mild views, of the unsure half", "#56b4e9", "s--"),
+    }
+    for pattern, (label, colour, style) in kinds.items():
+        points = [lines[pattern.format(views)] for views in VIEWS]
+        cost, error = [p["forward_equivalents"] for p in points], [p["error"] for p in points]
+        axes.plot(cost, error, style, color=colour, label=label, markersize=4)
+        axes.annotate("1 view", (cost[0], error[0]), textcoords="offset points", xytext=(4, 4), fontsize=7)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([3, 4, 6, 8, 12, 16, 24, 36], [*map(str, (3, 4, 6, 8, 12, 16, 24, 36))])
+    axes.minorticks_off()
+    axes.set_xlabel("forward-equivalents per image")
+    axes.set_ylabel("error in %")
+    axes.set_title(title, fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main(options: Options) -> None:
     """Evaluates what is not yet in the file, and shows all of it."""
     torch.set_num_threads(options.threads)
@@ -120,7 +150,10 @@ def main(options: Options) -> None:
         table.add_row(name, f"{done[name]['error']:.2f}", f"{done[name]['forward_equivalents']:.2f}")
     console = Console(width=120)
     console.print(table)
-    console.print(f"{data.name}, n = {len(data)} images x {len(options.domains)} domains, seed {options.seed}")
+    stream = f"{data.name}, n = {len(data)} images x {len(options.domains)} domains, seed {options.seed}"
+    console.print(stream)
+    if options.picture and options.what == "curve":
+        draw(done, options.picture, f"CoTTA, severity {options.severity:g}: {stream}")
 
 
 if __name__ == "__main__":
