@@ -68,7 +68,6 @@ def savings() -> dict[str, CoTTA.Config]:
         "6 mild views instead of 32": {"kind": "mild", "views": 6, "gate": 2.0},
         "teacher's momentum .99": {"momentum": 0.99},
         "likelihood ratio": {"objective": "likelihood_ratio"},
-        "rate 3e-3": {"optimiser": Adam(lr=3e-3)},
         "learns from two thirds (balanced)": {"learn_from": 2 / 3},
         "2 views": {"views": 2},
         "learns from one third (fast)": {"learn_from": 1 / 3},

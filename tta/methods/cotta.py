@@ -25,7 +25,6 @@ _OBJECTIVES = {
 }
 #: What the presets `fast` and `balanced` have in common; the anchor is not asked.
 _CHEAP: dict[str, Any] = {
-    "optimiser": Adam(lr=3e-3),
     "momentum": 0.99,
     "gate": 2.0,
     "kind": "mild",
