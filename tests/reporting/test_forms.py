@@ -45,7 +45,7 @@ def test_the_schema_sees_what_is_wrong(content, change):
     elif change == "type":
         broken["headline"]["mean_error"] = "31 %"
     else:
-        broken["schema"] = 2
+        broken["schema"] = 3
     assert problems(broken)
 
 
