@@ -106,6 +106,8 @@ class ReportLab(SetupLab):
         names = (reference, *(name for name in setup.shifts() or sorted(folders(setup.natural)) if name != reference))
         if len(names) < 2:
             raise TTAError(f"{reference} is the only domain; give at least one other with --domains, or leave it out")
+        if CLEAN in names[1:]:
+            raise TTAError(f"a domain named {CLEAN} has to be the --reference; rename its folder if it is not")
         found = domain_folders(setup.natural, names=names, size=setup.size, limit=setup.limit)
         if len({one.shape for one in found.values()}) == 1 and found[reference].shape is not None:
             return found
