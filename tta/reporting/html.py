@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from tta.reporting.figures import CHARTS, label, pictures, require
+from tta.reporting.glossary import glossary
 from tta.reporting.words import (
     Terms,
     number,
@@ -62,7 +63,7 @@ def render_html(content: dict[str, Any], examples: dict[str, Any]) -> str:
         css=css, js=js, script_hash=base64.b64encode(hashlib.sha256(js.encode()).digest()).decode(),
         error_name=label(content), worst_cells=cells, heat=heat(content, examples), gallery=gallery(content, examples),
         columns=content["protocol"]["streams"], matrix=matrix(content), source_range=source_range(content),
-        stream_n=stream_n(content), reasons=unrun(content),
+        stream_n=stream_n(content), reasons=unrun(content), glossary=glossary(content),
     )  # fmt: skip
 
 

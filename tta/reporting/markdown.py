@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tta.reporting.figures import label
+from tta.reporting.glossary import glossary
 from tta.reporting.words import number, plain, short, signed, source_range, stream_n, terms, thousands, unrun, words
 
 LEVELS = {"act": "Act", "know": "Know", "fine": "Fine"}
@@ -209,6 +210,7 @@ def _adaptation(content: dict[str, Any]) -> list[str]:
         "Points of error against the source model on the same images; negative is a gain, positive is harm. Columns:"
         " stream and batch size; F: forward-equivalents per image; ms: measured milliseconds per image.",
         table(heads, rows),
+        "; ".join(f"{name}: {line}" for name, line in glossary(content)["streams"].items()) + ".",
         f"Source model: {source_range(content)}. n = {stream_n(content)} images per stream and seed,"
         f" {len(content['protocol']['seeds'])} seed(s).{remarks}",
     ]
