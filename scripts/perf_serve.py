@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -45,8 +46,8 @@ def pictures() -> list[bytes]:
 
 
 @contextlib.contextmanager
-def server(words: list[str]) -> Iterator[int]:
-    """A server with these options; its port."""
+def server(words: list[str]) -> Iterator[tuple[int, int]]:
+    """A server with these options; its port and its process."""
     command = [sys.executable, "-m", "tta", "serve", "--port", "0", *words]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -56,11 +57,20 @@ def server(words: list[str]) -> Iterator[int]:
         if match is None:
             sys.exit("the server has not started")
         try:
-            yield int(match[1])
+            yield int(match[1]), process.pid
         finally:
             process.terminate()
     if process.returncode != 0:
         sys.exit(f"the server ended with {process.returncode}")
+
+
+def cpu(process: int) -> float:
+    """Seconds of a process on the CPU, whatever else the machine does; nan where that is not told."""
+    stat = Path(f"/proc/{process}/stat")
+    if not stat.exists():
+        return math.nan
+    user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 class Client(threading.Thread):
@@ -87,14 +97,15 @@ class Client(threading.Thread):
 
 def measure(words: list[str], files: list[bytes], clients: int, seconds: float) -> dict[str, Any]:
     """One server under load."""
-    with server(words) as port:
-        until = time.monotonic() + seconds
+    with server(words) as (port, process):
+        before, until = cpu(process), time.monotonic() + seconds
         crowd = [Client(port, files[number::clients], until) for number in range(clients)]
         probe = Client(port, files[:1], until)
         for each in (*crowd, probe):
             each.start()
         for each in (*crowd, probe):
             each.join()
+        spent = cpu(process) - before
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("GET", "/metrics")
         numbers = dict(line.rsplit(" ", 1) for line in connection.getresponse().read().decode().splitlines())
@@ -111,6 +122,7 @@ def measure(words: list[str], files: list[bytes], clients: int, seconds: float) 
         "refused": answered - len(given), "twice": len(given) - len({answer["id"] for answer in given}),
         "per_second": len(given) / seconds,
         **{f"p{q}_ms": float(np.percentile(taken, q)) for q in (50, 90, 99)}, "max_ms": float(taken.max()),
+        "cpu_ms": 1000 * spent / answered,
         "per_batch": float(numbers["tta_http_batch_images_sum"]) / float(numbers["tta_http_batch_images_count"]),
         "versions": len({answer["version"] for answer in given}),
         "by_adapter": 100 * Counter(answer["by_adapter"] for answer in given)[True] / max(1, len(given)),

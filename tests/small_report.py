@@ -1,8 +1,11 @@
 """A small report: a few digits whose classes have hostile names."""
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib.resources import files
 
+import pytest
 import torch
 
 import tta
@@ -35,3 +38,12 @@ def small_lab():
 
 def small_report(out=None, watch=None):
     return gather(small_lab(), NAMES, PROFILE, out=out, watching=lambda title: nullcontext(watch or Watch()))
+
+
+SCHEMA = json.loads((files("tta.reporting") / "schema.json").read_text())
+
+
+def problems(content):
+    """What the JSON Schema of reports finds wrong with a content."""
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: pip install -e '.[dev]'")
+    return [error.message for error in jsonschema.Draft202012Validator(SCHEMA).iter_errors(content)]

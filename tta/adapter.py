@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tta import norms
+from tta.acceleration import PLAIN, Acceleration, bare
 from tta.cost import PassCounter, SourceCost, Stopwatch
 from tta.errors import TTAError
 from tta.source_data import SourceData
@@ -109,6 +110,8 @@ class Adapter(nn.Module):
     #: What is updated, and the cost in forwards (F) and backwards (B) per image, for the list of methods.
     updates: ClassVar[str] = "nothing"
     cost: ClassVar[str] = "1F"
+    #: How the networks are run; `wrap` says so.
+    acceleration: Acceleration = PLAIN
 
     def __init__(self, source: nn.Module, config: Any = None, *, seed: int = 0, source_data: Any = None) -> None:
         super().__init__()
@@ -208,7 +211,7 @@ class Adapter(nn.Module):
     def export(self) -> nn.Module:
         """A copy of the answering network with its adapted weights: a plain module in eval mode that learns no more."""
         network = getattr(self.network, "_orig_mod", self.network)  # of torch.compile: what was compiled
-        return copy.deepcopy(network).requires_grad_(False).eval()
+        return copy.deepcopy(bare(network)).requires_grad_(False).eval()
 
     def update(self, loss: Tensor) -> None:
         """One optimiser step down the gradient of a scalar loss."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from corruptions import engines
+from tta.acceleration import PLAIN, Acceleration
 from tta.cells import Cell, Store, cell_key, device_of, weights_hash
 from tta.errors import TTAError
 from tta.evaluation import AdapterFailed, Reset, Step, check_labels, definition, evaluate
@@ -83,7 +84,12 @@ def benchmark(
     return run_cells(cells, Given(model, stream, probe, source_data), reset=reset, out=out, fresh=fresh, watch=watch)
 
 
-def grid(methods: Sequence[str], scenarios: Sequence[Scenario | None], seeds: Sequence[int]) -> list[Cell]:
+def grid(
+    methods: Sequence[str],
+    scenarios: Sequence[Scenario | None],
+    seeds: Sequence[int],
+    acceleration: Acceleration = PLAIN,
+) -> list[Cell]:
     """All cells, those of one stream after each other.
 
     Raises:
@@ -94,7 +100,7 @@ def grid(methods: Sequence[str], scenarios: Sequence[Scenario | None], seeds: Se
             raise TTAError(f"there is no {what} to run; give methods and seeds")
         if len({*values}) < len(values):
             raise TTAError(f"a {what} is given twice in {', '.join(map(str, values))}; give each once")
-    return [Cell(name, seed, scenario) for seed in seeds for scenario in scenarios for name in methods]
+    return [Cell(name, seed, scenario, acceleration) for seed in seeds for scenario in scenarios for name in methods]
 
 
 def run_cells(

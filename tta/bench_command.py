@@ -13,6 +13,7 @@ from tta.errors import TTAError
 from tta.setup import Folder, Name, Names, Number, Seeds, Setup
 
 if TYPE_CHECKING:
+    from tta.acceleration import Acceleration
     from tta.ccc import CCC
     from tta.scenarios import Scenario
 
@@ -59,6 +60,12 @@ class Bench(Setup):
     """Seeds of stream, corruptions and methods; one run each, the table shows mean and spread."""
     reset: Name = "never"
     """When to take the model back to the source: never, before every domain, or before every batch."""
+    precision: Name = "float32"
+    """float32, or bf16: the passes under autocast."""
+    channels_last: bool = False
+    """Put the channels last in the networks: faster on most machines, same results up to rounding."""
+    compile: Name = "none"
+    """none, default (torch.compile) or cudagraphs (its mode for the steady state of a GPU)."""
     workers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Processes, each with one method and seed at a time."""
     engine: Name = "processes"
@@ -86,7 +93,7 @@ class Bench(Setup):
             watch.metric = "error_balanced" if lab.images.balanced else "error"  # as MedMNIST is reported
             with watch:
                 run_cells(
-                    grid(self.methods, [self._scenario()], self.seeds), lab, out=self.out,
+                    grid(self.methods, [self._scenario()], self.seeds, self._acceleration()), lab, out=self.out,
                     fresh=self.fresh, watch=watch, workers=self.workers, engine=self.engine, address=self.address,
                 )  # fmt: skip
         except KeyboardInterrupt:
@@ -100,6 +107,11 @@ class Bench(Setup):
 
         return Scenario(self.order, self.arrangement, self.intruders, self.batch_size, self.reset)  # type: ignore[arg-type]  # checked
 
+    def _acceleration(self) -> Acceleration:
+        from tta.acceleration import Acceleration
+
+        return Acceleration(self.precision, self.channels_last, self.compile)  # type: ignore[arg-type]  # it checks
+
     def _check(self) -> None:
         """What can be told before anything is loaded."""
         from corruptions.engines import check_engine
@@ -108,6 +120,7 @@ class Bench(Setup):
 
         self.check_setup()
         self._scenario()
+        self._acceleration()
         self.severities(self.order)
         for name in self.methods:
             method(split_preset(name)[0])

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import tta
 from corruptions import frost_source, ink_source
 from tta import files, provenance
+from tta.acceleration import PLAIN, Acceleration
 from tta.adapter import Adapter
 from tta.plugins import source_hash
 from tta.records import LAYOUT, load_records, save_records
@@ -29,11 +30,12 @@ from tta.streams import Data
 
 @dataclass(frozen=True)
 class Cell:
-    """A method, as "name" or "name:preset", a seed, and the scenario; None for the only one of a benchmark."""
+    """A method, as "name" or "name:preset", a seed, the scenario (None for the only one), and how networks are run."""
 
     method: str
     seed: int
     scenario: Scenario | None = None
+    acceleration: Acceleration = PLAIN
 
     @property
     def needs_source_data(self) -> bool:
@@ -56,7 +58,9 @@ class Cell:
         """
         name, preset = split_preset(self.method)
         data = source_data if self.needs_source_data else None
-        return wrap(model, name, preset=preset, seed=self.seed, source_data=data, **self._overrides(mirrors))
+        options = {field.name: getattr(self.acceleration, field.name) for field in fields(self.acceleration)}
+        settings = options | self._overrides(mirrors)
+        return wrap(model, name, preset=preset, seed=self.seed, source_data=data, **settings)
 
     def _overrides(self, mirrors: bool) -> dict[str, Any]:
         flips = "flip" in (field.name for field in fields(method(split_preset(self.method)[0]).Config))
@@ -65,6 +69,7 @@ class Cell:
     def __str__(self) -> str:
         where = [] if self.scenario is None else [self.scenario.stream, f"b{self.scenario.batch_size}"]
         where += [self.scenario.reset] if self.scenario is not None and self.scenario.reset != "never" else []
+        where += [str(self.acceleration)] if self.acceleration else []
         return "-".join(re.sub(r"[^\w.+]", "-", part) for part in (self.method, *where, str(self.seed)))
 
 
@@ -131,6 +136,7 @@ def cell_key(
             "ink": ink_source(),
             "versions": [tta.__version__, torch.__version__, LAYOUT],
             **({"code": code} if code else {}),
+            **({"acceleration": provenance.plain(cell.acceleration)} if cell.acceleration else {}),
         }
     )
 

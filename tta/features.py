@@ -40,7 +40,7 @@ def features_and_logits(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         logits = network(x)
     finally:
         handle.remove()
-    return seen[-1], logits
+    return seen[-1].to(logits.dtype), logits  # under autocast in float32, as the logits
 
 
 def replace_classifier(network: nn.Module, build: Callable[[nn.Linear], nn.Module]) -> nn.Module:

@@ -58,7 +58,7 @@ class MixedBatchNorm(StatisticsNorm):
         with torch.no_grad():
             dims = [0, *range(2, x.ndim)]
             count = x.numel() // x.shape[1]
-            var, mean = torch.var_mean(x, dims, correction=min(1, count - 1))
+            var, mean = torch.var_mean(_exact(x), dims, correction=min(1, count - 1))
             mean = torch.lerp(self.running_mean, mean.to(self.running_mean.dtype), self.alpha)
             var = torch.lerp(self.running_var, var.to(self.running_var.dtype), self.alpha)
         return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
@@ -107,7 +107,7 @@ class RobustBatchNorm(StatisticsNorm):
         """See the class."""
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        var, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
+        var, mean = torch.var_mean(_exact(x), [0, *range(2, x.ndim)], correction=0)
         mean = (1 - self.alpha) * self.running_mean + self.alpha * mean.to(self.running_mean.dtype)
         var = (1 - self.alpha) * self.running_var + self.alpha * var.to(self.running_var.dtype)
         self.running_mean.copy_(mean.detach())
@@ -137,18 +137,23 @@ class InstanceAwareBatchNorm(StatisticsNorm):
         mean, var = self.running_mean, self.running_var
         if self.training:
             count = x.numel() // x.shape[1]
-            var, mean = torch.var_mean(x, [0, *dims], correction=min(1, count - 1))
+            var, mean = torch.var_mean(_exact(x), [0, *dims], correction=min(1, count - 1))
             self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_(var.detach().to(self.running_var.dtype), self.momentum)
         shape = (1, -1, *(1 for _ in dims))
         mean, var = mean.view(shape), var.view(shape)
         if pixels > 1:
-            own_var, own_mean = torch.var_mean(x, dims, correction=1, keepdim=True)
+            own_var, own_mean = torch.var_mean(_exact(x), dims, correction=1, keepdim=True)
             noise_mean = self.k * ((var + self.eps) / pixels).sqrt()
             noise_var = self.k * (var + self.eps) * (2 / (pixels - 1)) ** 0.5
             mean = mean + _beyond(own_mean - mean, noise_mean)
             var = (var + _beyond(own_var - var, noise_var)).relu()
         return _affine(x, mean, var, self)
+
+
+def _exact(x: Tensor) -> Tensor:
+    """Activations as their statistics are taken: under autocast too in float32."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _beyond(x: Tensor, width: Tensor) -> Tensor:

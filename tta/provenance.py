@@ -44,6 +44,7 @@ def of_cell(
         "method": method,
         "seed": seed,
         "config": plain(adapter.config),
+        **({"acceleration": str(adapter.acceleration)} if adapter.acceleration else {}),
         "answers": adapter.answers,
         "model": of_model(adapter.model),
         "protocol": digest(protocol),

@@ -6,11 +6,12 @@ import dataclasses
 import re
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from torch import nn
 
 from tta import plugins
+from tta.acceleration import Acceleration
 from tta.adapter import Adapter
 from tta.errors import TTAError, unknown
 
@@ -152,6 +153,9 @@ def wrap(
     preset: str | None = None,
     seed: int = 0,
     source_data: Any = None,
+    precision: Literal["float32", "bf16"] = "float32",
+    channels_last: bool = False,
+    compile: bool | str = False,
     **overrides: Any,
 ) -> Adapter:
     """Wraps a model in an adaptation method; the model itself is copied and never touched.
@@ -164,19 +168,28 @@ def wrap(
         preset: Instead of a config, the name of a published setting of the method, such as "imagenet".
         seed: Seed of the adapter's own random generator.
         source_data: For methods that need it.
+        precision: "bf16" runs the passes under autocast; weights, logits, losses and batch statistics stay in float32.
+        channels_last: Put the channels last in the adapter's networks, which is faster on most machines.
+        compile: Compile the networks with torch.compile; "cudagraphs" for its mode that replays CUDA graphs.
         overrides: Single hyper-parameters to change in the config, or in that of a wrapper.
 
     Returns:
         The adapter: call it like the model.
 
     Raises:
-        TTAError: Unknown name, preset or hyper-parameter, or a model on which the method cannot run.
+        TTAError: Unknown name, preset or hyper-parameter, or a model on which the method cannot run, or not with these
+            options.
     """
     cls = method(name)
     inner, around = configuration(name, config, preset=preset, **overrides)
+    compiler = compile if isinstance(compile, str) else "default" if compile else "none"
+    acceleration = Acceleration(precision, channels_last, compiler)
+    model = acceleration.around(model) if isinstance(model, nn.Module) else model
     adapter = cls(model, inner, seed=seed, source_data=source_data)
     for each, its_config in zip(name.split("+")[1:], around, strict=True):
         adapter = wrapper(each)(adapter, model, its_config)
+    adapter.acceleration = acceleration
+    acceleration.lay_out(adapter.networks())
     return adapter
 
 

@@ -29,7 +29,8 @@ examples:
   tta report robustbench:cifar10/corruptions/Standard --dataset cifar10 --data DIR --out report
   tta report 'model.py:build' --weights model.safetensors --dataset images.npz --profile standard --out report
   tta report --out new --compare old/report.json --fail-if "mean_error > 30"
-  tta report model.py:build --dataset xrays.npz --suite medmnist-c/pneumoniamnist --balanced --out report"""
+  tta report model.py:build --dataset xrays.npz --suite medmnist-c/pneumoniamnist --balanced --out report
+  tta report model.py:build --dataset PACS --reference photo --out report"""
 #: Exit code where a condition of --fail-if holds.
 GATE = 3
 #: As many images as the embedded digits have.
@@ -47,6 +48,9 @@ class Report(Setup):
     suite: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Corruptions by the name of their suite; --domains names single ones. If neither is given, the suite of the
     MedMNIST data set, or the 15 common ones."""
+    reference: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Of natural domains (folders DOMAIN/CLASS/IMAGE), the one whose images count as clean, say the one that the model
+    was trained on; the others, or those of --domains, are the shifts."""
     balanced: bool = False
     """Errors as the mean over the classes, whatever their sizes, as MedMNIST data sets have them anyway."""
     methods: Names = ()
@@ -132,13 +136,22 @@ class Report(Setup):
         from tta.reporting.lab import ReportLab
         from tta.setup import CLEAN
 
+        limit = extent.limit if self.limit is None else self.limit
+        model = self.checkpoint or self.model
+        if self.natural:
+            if self.suite or self.stored:
+                raise TTAError(
+                    f"{self.dataset} holds natural domains, which are not corrupted: no --suite, no --stored"
+                )
+            lab = ReportLab(replace(self, model=model, limit=limit), reference=self.reference)
+            return lab.shifts, lab
         named = corruptions.suite(self.suite) if self.suite else tuple(n for n in self.shifts() if n != CLEAN)
         names = named if self.suite or self.domains else suite_for(self.dataset.removeprefix("medmnist/"))
-        limit = extent.limit if self.limit is None else self.limit
         if limit is None and self.dataset == "digits":
             limit = DIGITS
-        model = self.checkpoint or self.model
-        lab = ReportLab(replace(self, model=model, limit=limit, domains=extent.for_streams(names)))
+        lab = ReportLab(
+            replace(self, model=model, limit=limit, domains=extent.for_streams(names)), reference=self.reference
+        )
         if self.balanced:
             lab.images.balanced = True
         return names, lab

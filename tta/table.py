@@ -153,6 +153,9 @@ def caption(results: Results, metric: str = ERROR) -> str:
         "ECE: calibration error in %. forget: points of clean error gained on the stream. ms: median milliseconds of a"
         " step. F: forwards + 2 x backwards per image.",
     ]
+    ways = {cell["acceleration"] for cell in results.provenance.get("cells", []) if "acceleration" in cell}
+    if ways:
+        lines.append(f"The networks ran with {', '.join(sorted(ways))}.")
     harmed = [row.n for row in results.rows if row.metric == "harm"]
     if harmed:
         where = (

@@ -18,6 +18,8 @@ from torch import Tensor
 Draws = dict[str, Tensor]
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE, GAMMA = range(5)
+#: Values of the views that are made at a time on the CPU, so that they stay in its cache.
+BLOCK = 2**19
 _GREY = (0.2989, 0.587, 0.114)  # the weights of torchvision's rgb_to_grayscale
 
 
@@ -81,21 +83,40 @@ class CottaViews:
             draws: What `draw` returned, or a slice of it along the first dimension that covers whole views.
             generator: Source of the pixel noise, on the device of `x`; no noise without it.
         """
-        n = len(draws["angle"])
-        views = n // len(x) if self.per_image else n
-        images = x.expand(views, *x.shape).reshape(n, -1, *x.shape[1:])  # n draws, each for the images it holds for
+        views = len(draws["angle"]) // (len(x) if self.per_image else 1)
+        out = x.new_empty((views, *x.shape))
+        if x.device.type == "cpu":
+            size = max(1, BLOCK // x[0].numel())
+            blocks = [(slice(v, v + 1), slice(b, b + size)) for v in range(views) for b in range(0, len(x), size)]
+        else:
+            blocks = [(slice(0, views), slice(0, len(x)))]
+        for which, images in blocks:
+            part = x[images].expand(out[which, images].shape)
+            out[which, images] = self._apply(part, self._rows(draws, which, images, len(x)), generator)
+        return out.view(-1, *x.shape[1:])
+
+    def _rows(self, draws: Draws, views: slice, images: slice, batch: int) -> Draws:
+        """The draws of some views of some images."""
+        if not self.per_image:
+            return {key: value[views] for key, value in draws.items()}
+        by_view = {key: value.view(-1, batch, *value.shape[1:]) for key, value in draws.items()}
+        return {key: value[views, images].flatten(0, 1) for key, value in by_view.items()}
+
+    def _apply(self, x: Tensor, draws: Draws, generator: torch.Generator | None) -> Tensor:
+        """`apply` to V views of B images, shape (V, B, C, H, W), the images of all views being there already."""
+        images = x.reshape(len(draws["angle"]), -1, *x.shape[2:])  # N draws, each for the images it holds for
         images = jitter(images, draws["order"], draws["factors"])
         margin = 2 if self.sigma[1] > 0 else 0
         images = warp(images, draws, margin, self.padding)
         if margin:
             images = blur(images, draws["sigma"])
         if self.noise and generator is not None:
-            each = images.view(views, -1)
+            each = images.view(len(x), -1)
             white = torch.empty_like(each)
             for row in white:  # one by one, so that the noise of a view does not depend on how views are chunked
                 row.normal_(generator=generator)
             each.add_(white, alpha=self.noise)
-        return images.clamp_(0, 1).view(-1, *x.shape[1:])
+        return images.clamp_(0, 1).view(x.shape)
 
 
 @dataclass(frozen=True)
@@ -137,32 +158,39 @@ def jitter(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
         order: Permutations of the five operations, shape (N, 5), on the CPU.
         factors: Their strengths, indexed by operation, shape (N, 5), on the CPU.
     """
-    out = images.clone()
+    out = images.clone(memory_format=torch.contiguous_format)
     factors = factors.to(images)[:, :, None, None, None, None]
-    for stage in order.unbind(1):
-        for operation in range(5):
-            chosen = (stage == operation).nonzero()[:, 0]
-            if len(chosen) == len(out):
-                out = _colour(out, operation, factors[:, operation])
-            elif len(chosen):
-                chosen = chosen.to(out.device, non_blocking=True)
-                out[chosen] = _colour(out[chosen], operation, factors[chosen, operation])
-    return out
+    placed = torch.arange(len(out))  # which draw lies where: at each stage, the draws of one operation lie together
+    for stage in range(5):
+        operations = order[placed, stage]
+        if len(out) > 1:
+            operations, moves = operations.sort()
+            out, placed = out.index_select(0, moves.to(out.device, non_blocking=True)), placed[moves]
+        counts = operations.bincount(minlength=5).tolist()
+        strengths = factors[placed.to(out.device, non_blocking=True)]
+        for operation, part, factor in zip(range(5), out.split(counts), strengths.split(counts), strict=True):
+            if len(part):
+                _recolour(part, operation, factor[:, operation])
+    return out if len(out) == 1 else out.index_select(0, placed.argsort().to(out.device, non_blocking=True))
 
 
-def _colour(x: Tensor, operation: int, factor: Tensor) -> Tensor:
-    """One colour operation on images (N, M, C, H, W) with factors (N, 1, 1, 1, 1), as torchvision defines it."""
+def _recolour(x: Tensor, operation: int, factor: Tensor) -> Tensor:
+    """One colour operation in place, on images (N, M, C, H, W) with factors (N, 1, 1, 1, 1), as torchvision defines it.
+
+    Buffers are used again where they can be: on the CPU a fresh one costs more than the arithmetic in it.
+    """
     if operation == BRIGHTNESS:
-        return (x * factor).clamp_(0, 1)
+        return x.mul_(factor).clamp_(0, 1)
     if operation == GAMMA:
-        return x.clamp(1e-8, 1).pow_(factor).clamp_(0, 1)
+        return x.clamp_(1e-8, 1).pow_(factor).clamp_(0, 1)
     if operation == CONTRAST:
-        mean = _grey(x).mean((2, 3, 4), keepdim=True)
-        return torch.lerp(mean, x, factor).clamp_(0, 1)
+        mean = _grey(x.mean((3, 4), keepdim=True)).mean(2, keepdim=True)
+        return x.mul_(factor).add_(mean * (1 - factor)).clamp_(0, 1)
     if x.shape[2] != 3:  # grey images have neither saturation nor hue
         return x
     if operation == SATURATION:
-        return torch.lerp(_grey(x), x, factor).clamp_(0, 1)
+        grey = _grey(x).mul_(1 - factor)
+        return x.mul_(factor).add_(grey).clamp_(0, 1)
     return _turn_hue(x, factor)
 
 
@@ -174,21 +202,22 @@ def _grey(x: Tensor) -> Tensor:
 
 
 def _turn_hue(x: Tensor, turn: Tensor) -> Tensor:
-    """Adds `turn` (in turns of the colour circle) to the hue, keeping value and saturation."""
-    red, green, blue = x.unbind(2)
-    top, chroma = x.amax(2), x.amax(2) - x.amin(2)
-    step = torch.where(chroma == 0, torch.ones_like(chroma), chroma)
-    hue = torch.where(
-        top == red,
-        (green - blue) / step,
-        torch.where(top == green, (blue - red) / step + 2, (red - green) / step + 4),
-    )
-    hue = hue[:, :, None] + turn * 6
-    # Each channel falls from the value by the chroma times a trapezoid of the hue, a third of a circle apart.
-    offset = torch.tensor([5.0, 3.0, 1.0], device=x.device, dtype=x.dtype).view(3, 1, 1)
-    k = (hue + offset).remainder_(6)
-    fall = torch.minimum(k, 4 - k).clamp_(0, 1)
-    return torch.addcmul(top[:, :, None], fall, chroma[:, :, None], value=-1).clamp_(0, 1)
+    """Adds `turn` (in turns of the colour circle) to the hue, in place, keeping value and saturation."""
+    red, green, blue = x.split(1, 2)
+    top = torch.maximum(red, green).maximum(blue)
+    chroma = top - torch.minimum(red, green).minimum(blue)
+    # Hue in sixths of the circle, from the top channel on. Lerp with weights of 0 and 1 chooses, faster than `where`.
+    not_red = (top - red).mul_(1e30).clamp_(max=1)
+    not_green = (top - green).mul_(1e30).clamp_(max=1)
+    from_green = (blue - red).add_(chroma, alpha=2)
+    from_blue = (red - green).add_(chroma, alpha=4)
+    hue = (green - blue).lerp_(from_green.lerp_(from_blue, not_green), not_red)
+    hue.div_(chroma.clamp(min=torch.finfo(x.dtype).tiny)).add_(turn * 6)
+    hue.sub_((hue / 6).floor_(), alpha=6)
+    # Each channel falls from the top by the chroma times a trapezoid of the hue about its opposite on the circle.
+    opposite = x.new_tensor([3.0, 5.0, 1.0]).view(3, 1, 1)
+    fall = (hue - opposite).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
+    return torch.addcmul(top, fall, chroma, value=-1, out=x).clamp_(0, 1)
 
 
 def warp(images: Tensor, draws: Draws, margin: int, padding: str = "border") -> Tensor:
@@ -220,8 +249,9 @@ def warp(images: Tensor, draws: Draws, margin: int, padding: str = "border") -> 
     ).to(images)
     y = torch.arange(h + 2 * margin, device=images.device, dtype=images.dtype) - (h + 2 * margin - 1) / 2
     x = torch.arange(w + 2 * margin, device=images.device, dtype=images.dtype) - (w + 2 * margin - 1) / 2
-    grid = to_source[:, None, None, :, 0] * x[:, None] + to_source[:, None, None, :, 1] * y[:, None, None]
-    grid += to_source[:, None, None, :, 2]
+    by_x, by_y, constant = to_source[:, :, None].unbind(3)
+    grid = (by_x * x)[:, :, None] + (by_y * y + constant)[..., None]  # (N, 2, H, W): one pass, along rows
+    grid = grid.permute(0, 2, 3, 1)
     out = F.grid_sample(images.view(n, m * c, h, w), grid, "bilinear", padding, align_corners=centres)
     return out.view(n, m, c, h + 2 * margin, w + 2 * margin)
 
@@ -238,11 +268,14 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     """
     taps = torch.exp(-0.5 * (torch.arange(3) / sigma.double()[:, None]) ** 2)
     taps = (taps / (2 * taps.sum(1, keepdim=True) - 1)).to(images)
-    centre, near, far = (tap.view(-1, 1, 1, 1, 1) for tap in taps.unbind(1))
-    for dim in (3, 4):
-        size = images.shape[dim] - 4
-        shifted = [images.narrow(dim, start, size) for start in range(5)]
-        out = shifted[2] * centre
-        out.addcmul_(shifted[1] + shifted[3], near).addcmul_(shifted[0] + shifted[4], far)
-        images = out
-    return images
+    centre, near, far = taps.split(1, 1)
+    n, m, c, h, w = images.shape
+    # Along lines without ends: what reaches over the edge of an image lands in the margin, which is cut off.
+    line = images.reshape(n, -1)
+    for step in (1, w):
+        size = line.shape[1] - 4 * step
+        shifted = [line.narrow(1, start * step, size) for start in range(5)]
+        line = shifted[2] * centre
+        line.addcmul_(shifted[1] + shifted[3], near).addcmul_(shifted[0] + shifted[4], far)
+    inner = line.as_strided((n, m, c, h - 4, w - 4), (line.stride(0), c * h * w, h * w, w, 1))
+    return inner.contiguous()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tta import norms, teacher
+from tta.acceleration import channels_last_is_safe
 from tta.adapter import Adapter, StepInfo
 from tta.errors import TTAError, unknown
 from tta.mild_views import MOST, mild_view
@@ -124,7 +125,8 @@ class CoTTA(Adapter):
     def prepare(self, model: nn.Module) -> list[nn.Parameter]:
         """Batch statistics in all three networks; every parameter called weight or bias is learned, as published."""
         norms.use_batch_statistics(model)
-        model.to(memory_format=torch.channels_last)  # the faster layout, same results
+        if channels_last_is_safe(model):
+            model.to(memory_format=torch.channels_last)  # the faster layout, same results
         return [p for name, p in model.named_parameters() if name.rpartition(".")[2] in ("weight", "bias")]
 
     def start(self, source_data: SourceData | None) -> None:

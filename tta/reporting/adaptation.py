@@ -22,23 +22,24 @@ from tta.tails import window_means
 POINTS, SHARE = 160, 20
 
 
-def adaptation(cells: Sequence[Cell], results: Results) -> dict[str, Any]:
+def adaptation(cells: Sequence[Cell], results: Results, natural: bool = False) -> dict[str, Any]:
     """All that is told of the methods.
 
     Args:
         cells: With scenarios, those of the method "source" among them.
         results: Of these cells, with records.
+        natural: Whether every domain has images of its own; otherwise the same image comes back in all of them.
     """
     entries = matrix(cells, results)
     names = list(dict.fromkeys(cell.method for cell in cells))
     return {
-        "entries": [_entry(entry, cells, results) for entry in entries],
+        "entries": [_entry(entry, cells, results, natural) for entry in entries],
         "methods": [_method(name, [entry for entry in entries if entry.method == name]) for name in names],
         "over_time": over_time(cells, results),
     }
 
 
-def _entry(entry: Entry, cells: Sequence[Cell], results: Results) -> dict[str, Any]:
+def _entry(entry: Entry, cells: Sequence[Cell], results: Results, natural: bool) -> dict[str, Any]:
     """An entry of the matrix with the paired interval of its difference and the flips against the source model."""
     low = high = negative = positive = math.nan
     if not entry.failed:
@@ -48,7 +49,8 @@ def _entry(entry: Entry, cells: Sequence[Cell], results: Results) -> dict[str, A
             if _is(cell, entry) and (source := Cell("source", cell.seed, cell.scenario)) in cells
         ]
         differences = [100.0 * mistakes(ours) - 100.0 * mistakes(theirs) for ours, theirs in pairs]
-        low, high = bootstrap(np.concatenate(differences), np.concatenate([ours["index"] for ours, _ in pairs]))
+        images = [ours["index"] + (ours["domain"].astype(np.int64) << 40 if natural else 0) for ours, _ in pairs]
+        low, high = bootstrap(np.concatenate(differences), np.concatenate(images))
         flips = [against_source(ours, theirs) for ours, theirs in pairs]
         negative = float(np.mean([one.negative_flips for one in flips]))
         positive = float(np.mean([one.positive_flips for one in flips]))

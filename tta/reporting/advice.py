@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from tta.reporting.words import terms
 from tta.stress import MARGIN
 
 #: A gap between clean and corrupted error below this many points is called small, above the second large.
@@ -57,18 +58,24 @@ def advise(content: dict[str, Any]) -> list[dict[str, str]]:
 
 def gap(content: dict[str, Any]) -> Advice:
     """How much corruption costs."""
-    clean, shifted = content["robustness"]["clean"], content["robustness"]["corrupted"]
+    clean, shifted, t = content["robustness"]["clean"], content["robustness"]["corrupted"], terms(content)
     points = shifted["error"] - clean["error"]
     because = (
-        f"{clean['error']:.1f} % clean against {shifted['error']:.1f} % [{shifted['low']:.1f}, {shifted['high']:.1f}]"
-        f" over {shifted['cells']} pairs of corruption and severity, n = {clean['n']} images each"
+        f"{clean['error']:.1f} % {t.clean} against {shifted['error']:.1f} %"
+        f" [{shifted['low']:.1f}, {shifted['high']:.1f}] over {shifted['cells']}"
     )
-    limits = "These corruptions are simulated; they stand for cameras and weather, not for new classes or attacks."
-    text = f"Corruptions cost {points:.1f} points of error"
+    if t.natural:
+        because += f" {t.shifts}, n = {clean['n']} and {shifted['n']}"
+        limits = "Domains differ in what they show too, not in style alone; others than these are not told of."
+        text = f"The {t.shifts} cost {points:.1f} points of error"
+    else:
+        because += f" pairs of corruption and severity, n = {clean['n']} images each"
+        limits = "These corruptions are simulated; they stand for cameras and weather, not for new classes or attacks."
+        text = f"Corruptions cost {points:.1f} points of error"
     if points < SMALL_GAP:
         return Advice("gap", "fine", f"{text}: little.", because, limits)
     if points > LARGE_GAP:
-        text += ": do not leave the model alone where images can degrade."
+        text += f": do not leave the model alone {'there' if t.natural else 'where images can degrade'}."
         return Advice("gap", "act", text, because, limits)
     return Advice("gap", "know", f"{text}.", because, limits)
 
@@ -93,29 +100,28 @@ def weakest_family(content: dict[str, Any]) -> Advice | None:
 
 def confidence(content: dict[str, Any]) -> Advice:
     """Whether a threshold on the confidence may be trusted."""
-    told = content["confidence"]
+    told, t = content["confidence"], terms(content)
     clean, shifted, mended = told["clean"]["ece"], told["shifted"]["ece"], told["temperature"]["shifted"]
     before, after = mended["ece_before"], mended["ece_after"]
     because = (
-        f"calibration error {clean:.1f} % clean, {shifted:.1f} % under corruptions; temperature"
-        f" {told['temperature']['temperature']:.2f}, fitted on {told['temperature']['fitted_on']} clean images,"
+        f"calibration error {clean:.1f} % {t.clean}, {shifted:.1f} % {t.under}; temperature"
+        f" {told['temperature']['temperature']:.2f}, fitted on {told['temperature']['fitted_on']} {t.clean_images},"
         f" takes the latter from {before:.1f} to {after:.1f} % on the other images"
     )
-    limits = "Calibration error is a mean over images: a single class or corruption can be worse."
+    limits = f"Calibration error is a mean over images: a single class or {t.shift} can be worse."
     mistakes = told["temperature"]["mistakes"]
     if mistakes < FEW:
         limits += (
-            f" The temperature rests on {mistakes} mistake{'' if mistakes == 1 else 's'} on clean images: too few."
+            f" The temperature rests on {mistakes} mistake{'' if mistakes == 1 else 's'} on {t.clean_images}: too few."
         )
     if shifted <= USABLE_ECE:
-        return Advice(
-            "confidence", "fine", "The confidence means what it says, also under corruptions.", because, limits
-        )
+        return Advice("confidence", "fine", f"The confidence means what it says, also {t.under}.", because, limits)
     if after <= USABLE_ECE:
-        text = "Divide the logits by the fitted temperature: the confidence is then usable under corruptions too."
+        text = f"Divide the logits by the fitted temperature: the confidence is then usable {t.under} too."
         return Advice("confidence", "act", text, because, limits)
     which = "helps but does not suffice" if after < before - 1 else "does not mend it"
-    text = f"Do not trust a threshold on the confidence where images are corrupted: temperature scaling {which}."
+    where = t.under if t.natural else "where images are corrupted"
+    text = f"Do not trust a threshold on the confidence {where}: temperature scaling {which}."
     return Advice("confidence", "act", text, because, limits)
 
 
@@ -143,9 +149,9 @@ def adaptation(content: dict[str, Any]) -> Advice:
     chosen, count = choose(content), max((one["scenarios"] for one in methods), default=0)
     seeds = len(content["protocol"]["seeds"])
     limits = (
-        f"Tested on {count} kind(s) of streams of these corruptions with {seeds} seed(s). The intervals cover other"
-        " images, not another order; your stream may be unlike all of them: measure on your own images before, and keep"
-        " the source model at hand."
+        f"Tested on {count} kind(s) of streams of these {terms(content).shift}s with {seeds} seed(s). The intervals"
+        " cover other images, not another order; your stream may be unlike all of them: measure on your own images"
+        " before, and keep the source model at hand."
     )
     if not methods:
         return Advice("adaptation", "know", "No adaptation method could run on this model.", "see the table", limits)
@@ -212,7 +218,7 @@ def worst_class(content: dict[str, Any]) -> Advice | None:
     if worst["low"] < mean + BEHIND or worst["images"] < IMAGES:
         return None
     taken = f"; most often taken for {worst['taken_for']} ({worst['taken_share']:.0f} %)" if worst["taken_for"] else ""
-    text = f"Look at the class {worst['name']}: under corruptions it is left behind."
+    text = f"Look at the class {worst['name']}: {terms(content).under} it is left behind."
     because = (
         f"error {worst['error']:.1f} % [{worst['low']:.1f}, {worst['high']:.1f}] against {mean:.1f} % on average,"
         f" {worst['images']} images{taken}"
@@ -227,8 +233,8 @@ def shift(content: dict[str, Any]) -> Advice | None:
         return None
     text = "The answers hang on single pixels: average over shifted views, or train with anti-aliased downsampling."
     because = (
-        f"a shift by one pixel turns {told['adversarial_flip_rate']:.1f} % of the clean images into another class,"
-        f" n = {told['n']}"
+        f"a shift by one pixel turns {told['adversarial_flip_rate']:.1f} % of the {terms(content).clean_images} into"
+        f" another class, n = {told['n']}"
     )
     return Advice(
         "shift", "know", text, because, "Mirrored pixels fill the gap at the edge, which can itself change an answer."
@@ -241,6 +247,9 @@ def sample_size(content: dict[str, Any]) -> Advice | None:
     width = told["high"] - told["low"]
     if width <= WIDE:
         return None
-    because = f"the interval of the mean corrupted error is {width:.1f} points wide with {content['data']['n']} images"
+    because = (
+        f"the interval of the mean error {terms(content).under} is {width:.1f} points wide with"
+        f" {content['data']['n']} images"
+    )
     text = "Use more images (--limit, or --profile standard) before you compare models by these numbers."
     return Advice("images", "know", text, because, "The width falls with the root of the number of images.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,26 @@ from tta.reporting.grid import Grid
 def pack(grid: Grid, fingerprint: str, seed: int, stored: bool) -> dict[str, Any]:
     """The answers of the source model on the whole grid, a bit each.
 
+    Where every part has images of its own, `parts` says where these begin and end among all.
+
     Args:
         grid: All its parts in the order of the images.
         fingerprint: Of the clean images.
         seed: Of the corruptions.
         stored: Whether the corrupted images were read from files.
     """
+    every = (grid.clean, *grid.parts)
+    names = [f"{part.corruption}@{part.severity:g}" for part in every]
+    labels = [part.records["label"] for part in (every if grid.natural else every[:1])]
+    ends = np.cumsum([0, *(len(each) for each in labels)]).tolist()
     return {
         "fingerprint": fingerprint,
         "seed": seed,
         "stored": stored,
-        "n": len(grid.clean.records["label"]),
-        "labels": _text(grid.clean.records["label"].astype("<i4").tobytes()),
-        "wrong": {f"{p.corruption}@{p.severity:g}": _bits(p.records) for p in (grid.clean, *grid.parts)},
+        "n": ends[-1],
+        "labels": _text(np.concatenate(labels).astype("<i4").tobytes()),
+        "wrong": {name: _bits(part.records) for name, part in zip(names, every, strict=True)},
+        "parts": dict(zip(names, pairwise(ends), strict=True)) if grid.natural else {},
     }
 
 
@@ -43,18 +51,19 @@ def _text(content: bytes) -> str:
 
 def unpack(answers: dict[str, Any], cells: list[str]) -> Images:
     """The answers of some cells as labelled images, one domain per cell; a wrong prediction is -1."""
-    n = answers["n"]
-    label = np.frombuffer(base64.b64decode(answers["labels"]), "<i4")[:n]
+    n, parts = answers["n"], answers["parts"]
+    labels = np.frombuffer(base64.b64decode(answers["labels"]), "<i4")[:n]
+    index = [np.arange(*parts.get(cell, (0, n))) for cell in cells]
     wrong = []
-    for cell in cells:
+    for cell, here in zip(cells, index, strict=True):
         packed = np.frombuffer(base64.b64decode(answers["wrong"][cell]), np.uint8)
-        wrong.append(np.unpackbits(packed, count=n).astype(bool))
-    every = np.tile(label, len(cells))
+        wrong.append(np.unpackbits(packed, count=len(here)).astype(bool))
+    every = labels[np.concatenate(index)]
     records = {
         "label": every,
         "prediction": np.where(np.concatenate(wrong), -1, every),
-        "index": np.tile(np.arange(n), len(cells)),
-        "domain": np.repeat(np.arange(len(cells)), n),
+        "index": np.concatenate(index),
+        "domain": np.repeat(np.arange(len(cells)), [len(here) for here in index]),
         "position": np.zeros(len(every), int),
     }
     return Images(tuple(cells), records)

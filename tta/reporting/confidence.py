@@ -60,7 +60,7 @@ def mended(grid: Grid, tempered: Grid, fitted_on: np.ndarray, temperature: float
 
     Args:
         grid: Of the source model.
-        tempered: Of the same model with the temperature.
+        tempered: Of the same model with the temperature, on the images that it was not fitted on.
         fitted_on: Positions of the images that it was fitted on.
         temperature: Itself.
     """
@@ -68,7 +68,7 @@ def mended(grid: Grid, tempered: Grid, fitted_on: np.ndarray, temperature: float
     fitted = mistakes(grid.clean.records)[np.isin(grid.clean.records["index"], fitted_on)]
     found: dict[str, Any] = {"temperature": temperature, "fitted_on": len(fitted), "mistakes": int(fitted.sum())}
     for side, (before, after) in sides.items():
-        rest, rest_after = _others(before, fitted_on), _others(after, fitted_on)
+        rest, rest_after = _others(before, fitted_on), joined(after)
         found[side] = {
             "n": len(rest["label"]),
             "ece_before": calibration_error(rest["confidence"], mistakes(rest)),

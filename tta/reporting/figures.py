@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tta.errors import TTAError
-from tta.reporting.words import words
+from tta.reporting.words import first_capital, terms, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,8 +90,8 @@ def svg_of(figure: Figure, name: str, title: str) -> str:
 
 
 def corruptions(content: dict[str, Any]) -> Picture:
-    """Error by corruption with its interval, the worst at the top."""
-    told = content["robustness"]
+    """Error by corruption or domain with its interval, the worst at the top."""
+    told, t = content["robustness"], terms(content)
     rows = sorted(told["corruptions"], key=lambda one: one["error"])
     clean, mean = told["clean"], told["corrupted"]
 
@@ -100,9 +100,12 @@ def corruptions(content: dict[str, Any]) -> Picture:
         for place, row in enumerate(rows):
             ax.plot([row["low"], row["high"]], [place, place], color=SERIES[0], linewidth=2.5, solid_capstyle="butt")
             ax.plot(row["error"], place, "o", color=SERIES[0], markersize=6)
-        ax.axvline(clean["error"], color=SERIES[2], linestyle="--", label=f"clean {clean['error']:.1f} %")
+        ax.axvline(clean["error"], color=SERIES[2], linestyle="--", label=f"{t.clean} {clean['error']:.1f} %")
         ax.axvline(mean["error"], color=SERIES[1], linestyle="-", label=f"mean {mean['error']:.1f} %")
-        ax.set_yticks(range(len(rows)), [words(row["corruption"]) for row in rows])
+        counts = [f" (n = {row['n']:,})" if t.natural else "" for row in rows]
+        names = [words(row["corruption"]) + count for row, count in zip(rows, counts, strict=True)]
+        ax.set_yticks(range(len(rows)), names)
+        ax.margins(y=max(0.05, 0.25 / len(rows)))
         ax.set_xlim(left=0)
         ax.set_xlabel(f"{label(content)} in %")
         ax.grid(axis="y", visible=False)
@@ -113,8 +116,13 @@ def corruptions(content: dict[str, Any]) -> Picture:
         f"{label(content)} of the source model by corruption, averaged over severities {severities}, with 95 %"
         f" bootstrap intervals over images. n = {content['data']['n']} images per corruption and severity."
     )
-    size = (7.6, 1.1 + 0.27 * len(rows))
-    return draw("corruptions", size, 1, paint, "Error by corruption", caption)
+    if t.natural:
+        caption = (
+            f"{label(content)} of the source model on each of the {t.shifts}, with 95 % bootstrap intervals over"
+            f" images; dashed: on the reference, {t.clean}, n = {clean['n']:,} images. Domains have no severity."
+        )
+    size = (7.6, 1.1 + 0.27 * max(3, len(rows)))
+    return draw("corruptions", size, 1, paint, f"Error by {t.shift}", caption)
 
 
 def label(content: dict[str, Any]) -> str:
@@ -124,10 +132,11 @@ def label(content: dict[str, Any]) -> str:
 
 def reliability(content: dict[str, Any]) -> Picture:
     """Accuracy against confidence, clean and shifted, before and after temperature scaling."""
-    told = content["confidence"]
+    told, t = content["confidence"], terms(content)
 
     def paint(axes: Sequence[Axes]) -> None:
-        for ax, side, name in zip(axes, ("clean", "shifted"), ("Clean", "Corrupted"), strict=True):
+        names = (first_capital(t.clean), first_capital(t.shifted))
+        for ax, side, name in zip(axes, ("clean", "shifted"), names, strict=True):
             here, after = told[side], told["temperature"][side]
             ax.plot([0, 100], [0, 100], color=LINES, linestyle="--", linewidth=1)
             for bins, number, text in (
@@ -144,8 +153,8 @@ def reliability(content: dict[str, Any]) -> Picture:
         "Accuracy in each of 15 bins of confidence; below the diagonal the model is surer than it is right. The larger"
         f" a mark, the more answers in its bin; bins with less than 1 % of them are not joined."
         f" Temperature {temperature['temperature']:.2f}, fitted on"
-        f" {temperature['fitted_on']} clean images, shown on the others (n = {temperature['clean']['n']:,} clean,"
-        f" {temperature['shifted']['n']:,} corrupted)."
+        f" {temperature['fitted_on']} {t.clean_images}, shown on the others"
+        f" (n = {temperature['clean']['n']:,} {t.clean}, {temperature['shifted']['n']:,} {t.shifted})."
     )
     return draw("reliability", (7.6, 4.3), 2, paint, "Reliability", caption)
 
@@ -164,11 +173,11 @@ def _bins(ax: Axes, bins: Sequence[dict[str, float]], number: int, text: str) ->
 
 def risk_coverage(content: dict[str, Any]) -> Picture:
     """Error on the most confident share of the answers."""
-    told = content["confidence"]
+    told, t = content["confidence"], terms(content)
 
     def paint(axes: Sequence[Axes]) -> None:
         (ax,) = axes
-        for number, (side, name) in enumerate((("clean", "clean"), ("shifted", "corrupted"))):
+        for number, (side, name) in enumerate((("clean", t.clean), ("shifted", t.shifted))):
             points = told[side]["curve"]
             text = f"{name}: area {told[side]['aurc']:.1f} %, n = {told[side]['n']:,}"
             # one point if all answers are equally sure: a mark, or it would not be seen
@@ -185,14 +194,16 @@ def risk_coverage(content: dict[str, Any]) -> Picture:
 
     caption = (
         "Error on the answers that are given if only the most confident are: a model that knows what it does not know"
-        f" starts at 0 and rises late. n = {told['clean']['n']:,} clean and {told['shifted']['n']:,} corrupted answers."
+        f" starts at 0 and rises late. n = {told['clean']['n']:,} answers ({t.clean}) and"
+        f" {told['shifted']['n']:,} ({t.shifted})."
     )
     return draw("risk_coverage", (7.6, 3.2), 1, paint, "Risk and coverage", caption)
 
 
 def over_time(content: dict[str, Any]) -> Picture:
     """Error in a sliding window along the first stream."""
-    told = content["adaptation"]["over_time"]
+    told, t = content["adaptation"]["over_time"], terms(content)
+    severity = "" if t.natural else f", severity {content['protocol']['stream_severity']:g}"
 
     def paint(axes: Sequence[Axes]) -> None:
         (ax,) = axes
@@ -218,8 +229,8 @@ def over_time(content: dict[str, Any]) -> Picture:
 
     caption = (
         f"Error in a window of {told['window']} images along the stream {told['stream']}, batches of"
-        f" {told['batch_size']}, seed {told['seed']}, severity {content['protocol']['stream_severity']:g}; upright"
-        f" lines: the next corruption begins. n = {told['n']:,} images per method."
+        f" {told['batch_size']}, seed {told['seed']}{severity}; upright lines: the next {t.shift} begins."
+        f" n = {told['n']:,} images per method."
     )
     return draw("over_time", (7.6, 3.7), 1, paint, "Error over time", caption)
 

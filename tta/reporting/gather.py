@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+import tta
 from tta import provenance
 from tta.bench import Watch, grid, run_cells
+from tta.cells import device_of, weights_hash
 from tta.data.images import ImageData, Subset
 from tta.errors import TTAError
-from tta.files import folder
+from tta.files import folder, write
 from tta.mce import BASELINES, corruption_errors
 from tta.reporting import answers, temperature
 from tta.reporting.adaptation import adaptation
 from tta.reporting.advice import advise, choose
 from tta.reporting.confidence import confidence, mended
-from tta.reporting.examples import examples
+from tta.reporting.examples import examples, one_of_each
+from tta.reporting.grid import Grid, classes, joined, robustness, run_grid
 from tta.reporting.grid import cells as rows_of
-from tta.reporting.grid import classes, joined, robustness, run_grid
 from tta.reporting.lab import GridLab, ReportLab
 from tta.reporting.profiles import Profile
 from tta.results import Results
 from tta.scenarios import Scenario
+from tta.setup import CLEAN
 from tta.shift_consistency import shift_consistency
 
 #: Version of the JSON layout.
-SCHEMA = 1
+SCHEMA = 2
 #: Gives a watch for a part of the work, by its title.
 Watching = Callable[[str], AbstractContextManager[Watch]]
 
@@ -70,7 +74,7 @@ def gather(
 
     Args:
         lab: Model and data; its setup names the corruptions of the streams.
-        corruptions: Those of the grid.
+        corruptions: Those of the grid; of natural domains, those beside the reference.
         profile: The extent.
         name: Of the profile.
         out: Folder for finished cells: the same call again continues where it stopped. None keeps nothing.
@@ -79,44 +83,46 @@ def gather(
     Raises:
         TTAError, CorruptionError: Model, data, corruptions or methods that do not fit.
     """
-    data, model, seed = lab.images, lab.model, profile.seeds[0]
+    data, model, seed, natural = lab.images, lab.model, profile.seeds[0], lab.setup.natural is not None
+    profile = replace(profile, severities=(0.0,)) if natural else profile
     metric = "error_balanced" if data.balanced else "error"
     part = _parts(out)
     rows = rows_of(corruptions, profile.severities, seed)
-    with watching("corruptions") as watch:
-        source, results = run_grid(GridLab(model, lab.shifted), rows, metric, part("grid"), watch)
-    fitted_on, _ = temperature.halves(len(data))
+    with watching("domains" if natural else "corruptions") as watch:
+        source, results = run_grid(GridLab(model, lab.shifted), rows, metric, part("grid"), watch, natural)
+    fitted_on, rest = temperature.halves(len(data))
     fitted = temperature.fit_temperature(*temperature.logits_of(model, data, fitted_on))
-    scaled = temperature.Tempered(model, fitted)
+    held_out = GridLab(temperature.Tempered(model, fitted), _others(lab, rest))
     with watching("temperature") as watch:
-        tempered, _ = run_grid(GridLab(scaled, lab.shifted), rows, metric, part("temperature"), watch)
+        tempered, _ = run_grid(held_out, rows, metric, part("temperature"), watch, natural)
     scenarios = [Scenario.read(text, size) for text in profile.streams for size in profile.batch_sizes]
     methods = ["source", *(one for one in profile.methods if one != "source")]
     streams = grid(methods, scenarios, profile.seeds)
     with watching("streams") as watch:
         adapted = run_cells(streams, lab, refused="record", out=part("streams"), watch=watch)
-    shown = examples(source, lab, seed)
+    shown = (one_of_each if natural else examples)(source, lab, seed)
+    fingerprint = provenance.digest([one.fingerprint for one in lab.natural.values()]) if natural else data.fingerprint
     content = {
         "schema": SCHEMA,
         "kind": "tta-report",
         "metric": metric,
         "model": {**provenance.of_model(model), "num_classes": lab.model.num_classes, "parameters": _size(model)},
-        "data": _data(data),
+        "data": _data(lab, source) | {"fingerprint": fingerprint},
         "protocol": _protocol(name, profile, lab, corruptions, scenarios, methods),
         "robustness": robustness(source),
-        "mce": _mce(results, data),
+        "mce": _mce(results, data, natural),
         "classes": classes(source, data.classes),
-        "shift": _shift(model, data, profile.shift_images),
+        "shift": _shift(model, data, profile.shift_images, part("shift")),
         "confidence": {
             "clean": confidence(source.clean.records),
             "shifted": confidence(joined(source.parts)),
             "temperature": mended(source, tempered, fitted_on, fitted),
         },
-        "adaptation": adaptation(streams, adapted),
+        "adaptation": adaptation(streams, adapted, natural),
         "examples": shown | {"cells": [{k: v for k, v in one.items() if k != "png"} for one in shown["cells"]]},
         "comparisons": [],
         "provenance": _provenance(results, adapted),
-        "answers": answers.pack(source, data.fingerprint, seed, lab.setup.stored is not None),
+        "answers": answers.pack(source, fingerprint, seed, lab.setup.stored is not None),
     }
     return Measured(finished(content), results, shown)
 
@@ -154,10 +160,22 @@ def _headline(content: dict[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _data(data: ImageData) -> dict[str, Any]:
+def _others(lab: ReportLab, rest: np.ndarray) -> Callable[[str, float, int], ImageData]:
+    """Gives the images that the temperature was not fitted on: half of those that were, all of other domains."""
+
+    def shifted(name: str, severity: float, seed: int) -> ImageData:
+        images = lab.shifted(name, severity, seed)
+        return images if lab.setup.natural and name != CLEAN else Subset(images, torch.from_numpy(rest))
+
+    return shifted
+
+
+def _data(lab: ReportLab, source: Grid) -> dict[str, Any]:
+    data, natural = lab.images, lab.setup.natural
+    n = sum(len(part.records["label"]) for part in (source.clean, *source.parts)) if natural else len(data)
     return {
-        "name": data.name, "n": len(data), "shape": list(data.shape or ()), "classes": len(data.classes),
-        "fingerprint": data.fingerprint, "balanced": data.balanced,
+        "name": natural.name if natural else data.name, "n": n, "shape": list(data.shape or ()),
+        "classes": len(data.classes), "balanced": data.balanced,
     }  # fmt: skip
 
 
@@ -170,7 +188,8 @@ def _protocol(
         "corruptions": list(corruptions),
         "severities": list(profile.severities),
         "stored": lab.setup.stored is not None,
-        "stream_corruptions": list(lab.setup.shifts()),
+        "reference": lab.reference,
+        "stream_corruptions": list(lab.shifts if lab.reference else lab.setup.shifts()),
         "stream_severity": lab.setup.severity,
         "streams": [{"stream": one.name, "batch_size": one.batch_size} for one in scenarios],
         "methods": list(methods),
@@ -178,15 +197,26 @@ def _protocol(
     }
 
 
-def _shift(model: torch.nn.Module, data: ImageData, most: int) -> dict[str, Any]:
-    """One-pixel shift consistency of clean images, at most so many, evenly spread over the data."""
+def _shift(model: torch.nn.Module, data: ImageData, most: int, out: Path | None) -> dict[str, Any]:
+    """One-pixel shift consistency of clean images, at most so many, evenly spread over the data; kept in a folder."""
     if len(data) > most:
         data = Subset(data, torch.from_numpy(np.linspace(0, len(data) - 1, most).round().astype(np.int64)))
-    return shift_consistency(model, data)._asdict()
+    if out is None:
+        return shift_consistency(model, data)._asdict()
+    key = provenance.digest([weights_hash(model), data.fingerprint, device_of(model).type, tta.__version__])
+    file = out / f"{key[:12]}.json"
+    if not file.exists():
+        write(file, json.dumps(shift_consistency(model, data)._asdict()))
+    found = json.loads(file.read_text())
+    assert isinstance(found, dict)
+    return found
 
 
-def _mce(results: Results, data: ImageData) -> dict[str, Any]:
+def _mce(results: Results, data: ImageData, natural: bool) -> dict[str, Any]:
     """Mean corruption error where a published baseline fits; else why not."""
+    if natural:
+        note = "it is of corruptions, and these are natural domains"
+        return {"baseline": None, "mce": None, "relative_mce": None, "note": note}
     fitting = [one.name for one in BASELINES.values() if one.data == data.name.partition("/")[0]]
     if not fitting:
         return {"baseline": None, "mce": None, "relative_mce": None, "note": f"no published baseline for {data.name}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from tta.setup import CLEAN
 
 #: Images at a time.
 BATCH = 64
+#: The family of natural domains.
+NATURAL = "natural"
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,13 @@ class Grid:
         clean: On the images as they are.
         parts: Under every corruption at every severity.
         metric: "error", or "error_balanced" where the data set asks for it.
+        natural: Whether the parts are natural domains, each with images of its own.
     """
 
     clean: Part
     parts: tuple[Part, ...]
     metric: str
+    natural: bool = False
 
     def sample(self, parts: Sequence[Part]) -> Sample:
         """What the mean error over parts is computed from: every part counts the same."""
@@ -83,8 +88,18 @@ def cells(names: Sequence[str], severities: Sequence[float], seed: int) -> list[
     return [Cell("source", seed, row) for row in rows]
 
 
-def run_grid(lab: GridLab, rows: Sequence[Cell], metric: str, out: Path | None, watch: Watch) -> tuple[Grid, Results]:
+def run_grid(
+    lab: GridLab, rows: Sequence[Cell], metric: str, out: Path | None, watch: Watch, natural: bool = False
+) -> tuple[Grid, Results]:
     """Runs the rows that are not finished yet.
+
+    Args:
+        lab: Gives model and images.
+        rows: What `cells` returned.
+        metric: Of the grid.
+        out: Folder for finished rows.
+        watch: Sees the progress.
+        natural: Whether every row has images of its own, so that none of them comes back.
 
     Raises:
         TTAError: The model fails on a row.
@@ -93,15 +108,19 @@ def run_grid(lab: GridLab, rows: Sequence[Cell], metric: str, out: Path | None, 
     reason = failure(results)
     if reason is not None:
         raise TTAError(f"the source model fails: {reason}")
-    parts = []
+    parts, before = [], 0
     for cell in rows:
         assert isinstance(cell.scenario, Spot)
         records = results.records[str(cell)]
         for number, severity in enumerate(cell.scenario.severities):
             here = records["domain"] == number
-            parts.append(Part(cell.scenario.corruption, severity, {k: array[here] for k, array in records.items()}))
+            fields = {k: array[here] for k, array in records.items()}
+            if natural:
+                fields["index"] = fields["index"] + before
+                before += int(here.sum())
+            parts.append(Part(cell.scenario.corruption, severity, fields))
     clean = next(part for part in parts if part.corruption == CLEAN)
-    return Grid(clean, tuple(part for part in parts if part.corruption != CLEAN), metric), results
+    return Grid(clean, tuple(part for part in parts if part.corruption != CLEAN), metric, natural), results
 
 
 def robustness(grid: Grid) -> dict[str, Any]:
@@ -111,11 +130,12 @@ def robustness(grid: Grid) -> dict[str, Any]:
         "clean": grid.error([grid.clean]),
         "corrupted": {**grid.error(grid.parts), "cells": len(grid.parts)},
         "corruptions": [
-            {"corruption": name, "family": family(name), **grid.error(grid.of(name))} for name in names
+            {"corruption": name, "family": NATURAL if grid.natural else family(name), **grid.error(grid.of(name))}
+            for name in names
         ],
         "families": [
             {"family": one, "corruptions": members, **grid.error([p for p in grid.parts if p.corruption in members])}
-            for one, members in _families(names).items()
+            for one, members in ({NATURAL: names} if grid.natural else _families(names)).items()
         ],
         "grid": [
             {"corruption": p.corruption, "severity": p.severity, **grid.error([p]), **_told(p)} for p in grid.parts
@@ -160,13 +180,18 @@ def classes(grid: Grid, names: Sequence[str]) -> list[dict[str, Any]]:
         found.append(
             {
                 "class": number, "name": _name(names, number), "error": float(100 * wrong[here].mean()),
-                "low": low, "high": high, "clean_error": float(100 * clean_wrong[clean_here].mean()),
+                "low": low, "high": high, "clean_error": _share(clean_wrong[clean_here]),
                 "images": int(clean_here.sum()), "n": int(here.sum()),
                 "taken_for": None if other is None else _name(names, other),
                 "taken_share": float(100 * taken.max() / here.sum()),
             }
         )  # fmt: skip
     return sorted(found, key=lambda one: -one["error"])
+
+
+def _share(wrong: np.ndarray) -> float:
+    """In %; no number where there is no image, as a natural domain may lack classes."""
+    return float(100 * wrong.mean()) if len(wrong) else math.nan
 
 
 def _name(names: Sequence[str], number: int) -> str:

@@ -10,7 +10,20 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from tta.reporting.figures import CHARTS, label, pictures, require
-from tta.reporting.words import number, plain, short, signed, source_range, stream_n, thousands, unrun, words
+from tta.reporting.glossary import glossary
+from tta.reporting.words import (
+    Terms,
+    number,
+    plain,
+    short,
+    signed,
+    source_range,
+    stream_n,
+    terms,
+    thousands,
+    unrun,
+    words,
+)
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -46,11 +59,11 @@ def render_html(content: dict[str, Any], examples: dict[str, Any]) -> str:
     css, js, page = (_part(name) for name in ("page.css", "page.js", "page.html"))
     cells = sorted(content["robustness"]["grid"], key=lambda one: -one["error"])
     return around.from_string(page).render(
-        c=content, charts={name: charts.get(name) for name in CHARTS},
+        c=content, t=terms(content), charts={name: charts.get(name) for name in CHARTS},
         css=css, js=js, script_hash=base64.b64encode(hashlib.sha256(js.encode()).digest()).decode(),
         error_name=label(content), worst_cells=cells, heat=heat(content, examples), gallery=gallery(content, examples),
         columns=content["protocol"]["streams"], matrix=matrix(content), source_range=source_range(content),
-        stream_n=stream_n(content), reasons=unrun(content),
+        stream_n=stream_n(content), reasons=unrun(content), glossary=glossary(content),
     )  # fmt: skip
 
 
@@ -66,18 +79,29 @@ def _place(one: dict[str, Any]) -> str:
 def gallery(content: dict[str, Any], examples: dict[str, Any]) -> list[dict[str, Any]]:
     """The examples that have a picture, numbered: clean, then by falling severity, the worst corruptions first."""
     errors = {(one["corruption"], one["severity"]): one["error"] for one in content["robustness"]["grid"]}
-    shown = [one | {"number": number} for number, one in enumerate(examples["cells"]) if "png" in one]
+    t = terms(content)
+    shown = [
+        one | {"number": number, "title": _title(one, t)}
+        for number, one in enumerate(examples["cells"])
+        if "png" in one
+    ]
     clean = [one for one in shown if one["corruption"] == "clean"]
     rest = [one for one in shown if one["corruption"] != "clean"]
     return clean + sorted(rest, key=lambda one: (-one["severity"], -errors[one["corruption"], one["severity"]]))
+
+
+def _title(one: dict[str, Any], t: Terms) -> str:
+    """What an example is of."""
+    if one["corruption"] == "clean":
+        return t.clean
+    return words(one["corruption"]) + ("" if t.natural else f" {one['severity']:g}")
 
 
 def _picture(markup: type[Markup]) -> Callable[[dict[str, Any]], Markup]:
     """The filter that makes a figure of an example; `markup` escapes what is put into it."""
 
     def picture(one: dict[str, Any]) -> Markup:
-        severity = "" if one["corruption"] == "clean" else f" {one['severity']:g}"
-        title = words(one["corruption"]) + severity
+        title = one["title"]
         answer = f"{one['prediction']} ({one['confidence']:.0f} %)"
         return markup(
             '<figure id="{}"><img src="data:image/png;base64,{}" alt="{}">'
@@ -91,7 +115,8 @@ def heat(content: dict[str, Any], examples: dict[str, Any]) -> list[dict[str, An
     """The rows of the heat map."""
     shown = {(one["corruption"], one["severity"]): _place(one) for one in gallery(content, examples)}
     found = []
-    for row in content["robustness"]["corruptions"]:
+    rows = content["robustness"]["corruptions"]
+    for row in sorted(rows, key=lambda one: -one["error"]) if terms(content).natural else rows:
         cells = [one for one in content["robustness"]["grid"] if one["corruption"] == row["corruption"]]
         found.append(
             row

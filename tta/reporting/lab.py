@@ -5,19 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from tta.cells import device_of
+from tta.data.domains import domain_folders
 from tta.data.images import ImageData
 from tta.data.kept import Kept
+from tta.data.places import folders
 from tta.errors import TTAError
 from tta.models import SourceModel
 from tta.scenarios import Scenario
 from tta.setup import CLEAN, Setup
 from tta.setup_lab import KEPT_BYTES, SetupLab
 from tta.streams import Data, Domain, Stream, make_stream
+
+if TYPE_CHECKING:
+    from tta.ccc import CCC
 
 
 @dataclass(frozen=True)
@@ -63,18 +69,55 @@ class GridLab:
 class ReportLab(SetupLab):
     """The lab of the streams, which also gives the images of the grid; these are kept where they are small.
 
+    Args:
+        setup: What to load.
+        ccc: What stream the order ccc is.
+        reference: Of natural domains, the one whose images count as clean; the streams are made of the others.
+
     Raises:
-        TTAError: Data in folders DOMAIN/CLASS/IMAGE, which have no clean images to corrupt.
+        TTAError: Natural domains without a reference, or a reference without natural domains.
     """
 
-    def __init__(self, setup: Setup, ccc: Any = None) -> None:
-        if setup.natural:
+    def __init__(self, setup: Setup, ccc: CCC | None = None, reference: str | None = None) -> None:
+        if setup.natural and reference is None:
             raise TTAError(
-                f"{setup.dataset} holds natural domains; a report corrupts one data set: give the folder of one domain,"
-                " and use `tta bench` for the domains"
+                f"{setup.dataset} holds natural domains, {', '.join(sorted(folders(setup.natural)))}; say which of them"
+                " counts as clean, say the one that the model was trained on, with --reference"
             )
+        if reference is not None and not setup.natural:
+            raise TTAError(f"{setup.dataset} holds no natural domains (DOMAIN/CLASS/IMAGE); leave --reference out")
         super().__init__(setup, ccc)
+        self.reference = reference
         self._seen: dict[tuple[str, float, int], ImageData] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.setup, self.ccc, self.reference)
+
+    @cached_property
+    def natural(self) -> dict[str, ImageData]:
+        """The natural domains, the reference first.
+
+        Raises:
+            TTAError: The reference is none of them, or the only one.
+        """
+        setup, reference = self.setup, self.reference
+        assert setup.natural is not None
+        assert reference is not None
+        names = (reference, *(name for name in setup.shifts() or sorted(folders(setup.natural)) if name != reference))
+        if len(names) < 2:
+            raise TTAError(f"{reference} is the only domain; give at least one other with --domains, or leave it out")
+        if CLEAN in names[1:]:
+            raise TTAError(f"a domain named {CLEAN} has to be the --reference; rename its folder if it is not")
+        found = domain_folders(setup.natural, names=names, size=setup.size, limit=setup.limit)
+        if len({one.shape for one in found.values()}) == 1 and found[reference].shape is not None:
+            return found
+        size = self.whole_model.size or 224  # pictures of several sizes cannot make a batch
+        return domain_folders(setup.natural, names=names, size=size, limit=setup.limit)
+
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        """Names of the domains beside the reference."""
+        return tuple(self.natural)[1:]
 
     @classmethod
     def given(cls, model: nn.Module, data: ImageData, source_data: Data | None, setup: Setup) -> ReportLab:
@@ -93,8 +136,15 @@ class ReportLab(SetupLab):
         lab.__dict__.update(device=device, whole_model=source, model=source, images=data, source_data=source_data)
         return lab
 
+    def _domains(self, order: str, seed: int) -> list[Domain]:
+        if self.setup.natural:
+            return [Domain(name, 0, self.natural[name]) for name in self.shifts]
+        return super()._domains(order, seed)
+
     def shifted(self, name: str, severity: float, seed: int) -> ImageData:
-        """The images under a corruption."""
+        """The images under a corruption, or those of a natural domain."""
+        if self.setup.natural:
+            return self.images if name == CLEAN else self.natural[name]
         key = name, severity, seed
         if key not in self._seen:
             images = self.under(name, severity, seed)

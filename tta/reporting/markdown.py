@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tta.reporting.figures import label
-from tta.reporting.words import number, plain, short, signed, source_range, stream_n, thousands, unrun, words
+from tta.reporting.glossary import glossary
+from tta.reporting.words import number, plain, short, signed, source_range, stream_n, terms, thousands, unrun, words
 
 LEVELS = {"act": "Act", "know": "Know", "fine": "Fine"}
 
@@ -58,11 +59,12 @@ def _interval(one: dict[str, Any]) -> str:
 
 
 def _robust(content: dict[str, Any]) -> list[str]:
-    told, mce = content["robustness"], content["mce"]
+    told, mce, t = content["robustness"], content["mce"], terms(content)
     clean, shifted = told["clean"], told["corrupted"]
+    pairs = t.shifts if t.natural else "pairs of corruption and severity"
     rows = [
-        ("clean", _interval(clean), thousands(clean["n"])),
-        (f"mean over {shifted['cells']} pairs of corruption and severity", _interval(shifted), thousands(shifted["n"])),
+        (t.clean, _interval(clean), thousands(clean["n"])),
+        (f"mean over {shifted['cells']} {pairs}", _interval(shifted), thousands(shifted["n"])),
     ]
     found = [table(("images", label(content), "n"), rows)]
     baseline = f"relative to {mce['baseline']}" if mce["baseline"] else mce["note"]
@@ -82,7 +84,45 @@ def _robust(content: dict[str, Any]) -> list[str]:
 
 
 def _breaks(content: dict[str, Any]) -> list[str]:
-    severities, told, shift = content["protocol"]["severities"], content["robustness"], content["shift"]
+    shift, t = content["shift"], terms(content)
+    moved = (
+        f"{number(shift['adversarial_flip_rate'])} % of the {t.clean_images} are turned into another class by at least"
+        f" one of {shift['shifts']} shifts; {number(shift['mean_flip_rate'])} % of all shifted images get another"
+        f" answer (n = {thousands(shift['n'])})."
+    )
+    return [
+        *(_domains(content) if t.natural else _corruptions(content)),
+        "### Worst classes",
+        table(
+            ("class", t.under, t.clean, "most often taken for", "images"),
+            [
+                (
+                    one["name"], _interval(one), number(one["clean_error"]),
+                    _taken(one), one["images"],
+                )
+                for one in content["classes"][:10]
+            ],
+        ),
+        *([] if t.natural else _worst_cells(content)),
+        "### When the camera moves by a pixel",
+        moved,
+    ]  # fmt: skip
+
+
+def _domains(content: dict[str, Any]) -> list[str]:
+    """A line for each natural domain."""
+    told = content["robustness"]
+    cells = {one["corruption"]: one for one in told["grid"]}
+    rows = [
+        (words(row["corruption"]), _interval(row), number(cells[row["corruption"]]["ece"]), thousands(row["n"]))
+        for row in sorted(told["corruptions"], key=lambda one: -one["error"])
+    ]
+    return [table(("domain", label(content), "calibration error", "n"), rows)]
+
+
+def _corruptions(content: dict[str, Any]) -> list[str]:
+    """A line for each corruption, a column for each severity."""
+    severities, told = content["protocol"]["severities"], content["robustness"]
     cells = {(one["corruption"], one["severity"]): one for one in told["grid"]}
     heads = ("corruption", "family", *(f"severity {plain(one)}" for one in severities), "mean")
     rows = [
@@ -92,21 +132,12 @@ def _breaks(content: dict[str, Any]) -> list[str]:
         )
         for row in told["corruptions"]
     ]  # fmt: skip
-    worst = sorted(told["grid"], key=lambda one: -one["error"])[:8]
+    return [table(heads, rows), f"n = {thousands(content['data']['n'])} images in every cell."]
+
+
+def _worst_cells(content: dict[str, Any]) -> list[str]:
+    worst = sorted(content["robustness"]["grid"], key=lambda one: -one["error"])[:8]
     return [
-        table(heads, rows),
-        f"n = {thousands(content['data']['n'])} images in every cell.",
-        "### Worst classes",
-        table(
-            ("class", "under corruptions", "clean", "most often taken for", "images"),
-            [
-                (
-                    one["name"], _interval(one), number(one["clean_error"]),
-                    _taken(one), one["images"],
-                )
-                for one in content["classes"][:10]
-            ],
-        ),
         "### Worst single cells",
         table(
             ("corruption", "severity", label(content), "calibration error", "n"),
@@ -115,11 +146,7 @@ def _breaks(content: dict[str, Any]) -> list[str]:
                 for one in worst
             ],
         ),
-        "### When the camera moves by a pixel",
-        f"{number(shift['adversarial_flip_rate'])} % of the clean images are turned into another class by at least one"
-        f" of {shift['shifts']} shifts; {number(shift['mean_flip_rate'])} % of all shifted images get another answer"
-        f" (n = {thousands(shift['n'])}).",
-    ]  # fmt: skip
+    ]
 
 
 def _taken(one: dict[str, Any]) -> str:
@@ -129,7 +156,8 @@ def _taken(one: dict[str, Any]) -> str:
 def _confidence(content: dict[str, Any]) -> list[str]:
     told = content["confidence"]
     scaled = told["temperature"]
-    sides = (("clean", "clean"), ("corrupted", "shifted"))
+    t = terms(content)
+    sides = ((t.clean, "clean"), (t.shifted, "shifted"))
     heads = ("images", "error", "mean confidence", "calibration error", "NLL (nats)", "Brier", "AURC",
              "coverage at 5 % risk", "n")  # fmt: skip
     rows = [
@@ -153,7 +181,7 @@ def _confidence(content: dict[str, Any]) -> list[str]:
     ]
     return [
         table(heads, rows),
-        f"Temperature {number(scaled['temperature'], 2)}, fitted on {scaled['fitted_on']} clean images"
+        f"Temperature {number(scaled['temperature'], 2)}, fitted on {scaled['fitted_on']} {inline(t.clean_images)}"
         f" ({scaled['mistakes']} of them answered wrongly), measured on the other images:",
         table(("images", "ECE before", "ECE after", "NLL before", "NLL after", "n"), after),
         "Reliability:",
@@ -182,6 +210,7 @@ def _adaptation(content: dict[str, Any]) -> list[str]:
         "Points of error against the source model on the same images; negative is a gain, positive is harm. Columns:"
         " stream and batch size; F: forward-equivalents per image; ms: measured milliseconds per image.",
         table(heads, rows),
+        "; ".join(f"{name}: {line}" for name, line in glossary(content)["streams"].items()) + ".",
         f"Source model: {source_range(content)}. n = {stream_n(content)} images per stream and seed,"
         f" {len(content['protocol']['seeds'])} seed(s).{remarks}",
     ]
@@ -199,15 +228,20 @@ def _advice(content: dict[str, Any]) -> list[str]:
 
 def _made(content: dict[str, Any]) -> list[str]:
     model, data, protocol, made = (content[key] for key in ("model", "data", "protocol", "provenance"))
-    around = made["environments"][0]
+    around, t = made["environments"][0], terms(content)
+    names = f"{t.shift}s: {', '.join(inline(words(one)) for one in protocol['corruptions'])};"
+    if t.natural:
+        names += f" reference: {inline(t.clean)}"
+    else:
+        names += f" severities {', '.join(plain(one) for one in protocol['severities'])};"
+        names += f" {'read from files' if protocol['stored'] else 'computed'}"
     lines = [
         f"- model: {inline(model['name'])}; {inline(model['preprocessing'])}; weights SHA-256 {model['sha256']}",
         f"- data: {inline(data['name'])}, {thousands(data['n'])} images, fingerprint {data['fingerprint']}",
-        f"- corruptions: {', '.join(words(one) for one in protocol['corruptions'])}; severities"
-        f" {', '.join(plain(one) for one in protocol['severities'])};"
-        f" {'read from files' if protocol['stored'] else 'computed'}",
-        f"- streams of {', '.join(words(one) for one in protocol['stream_corruptions'])} at severity"
-        f" {plain(protocol['stream_severity'])}; seeds {', '.join(str(one) for one in protocol['seeds'])}",
+        f"- {names}",
+        f"- streams of {', '.join(inline(words(one)) for one in protocol['stream_corruptions'])}"
+        f"{'' if t.natural else ' at severity ' + plain(protocol['stream_severity'])};"
+        f" seeds {', '.join(str(one) for one in protocol['seeds'])}",
         f"- {made['cells']} cells, from {made['first']} to {made['last']}",
     ]
     told = json.dumps(around, indent=1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tta.reporting.figures import label
 from tta.reporting.markdown import inline, table
-from tta.reporting.words import number, short, thousands, words
+from tta.reporting.words import first_capital, number, short, terms, thousands, words
 
 
 def render_model_card(content: dict[str, Any]) -> str:
@@ -20,10 +20,11 @@ def render_model_card(content: dict[str, Any]) -> str:
     """
     model, data, told = content["model"], content["data"], content["robustness"]
     metric = "balanced error" if content["metric"] == "error_balanced" else "error"
-    suite = f"{data['name']}, {len(content['protocol']['corruptions'])} corruptions"
+    t = terms(content)
+    suite = f"{data['name']}, {len(content['protocol']['corruptions'])} {t.shifts}"
     results = [
-        (data["name"], f"Clean {metric} (%)", told["clean"]["error"]),
-        (suite, f"Mean {metric} under corruptions (%)", told["corrupted"]["error"]),
+        (data["name"], f"{first_capital(t.clean)} {metric} (%)", told["clean"]["error"]),
+        (suite, f"Mean {metric} {t.under} (%)", told["corrupted"]["error"]),
         (suite, "Expected calibration error (%)", content["confidence"]["shifted"]["ece"]),
     ]
     if content["mce"]["mce"] is not None:
@@ -44,11 +45,12 @@ def _yaml(text: object) -> str:
 
 def _section(content: dict[str, Any]) -> list[str]:
     told = content["robustness"]
-    clean, shifted = told["clean"], told["corrupted"]
+    clean, shifted, name = told["clean"], told["corrupted"], terms(content).clean
+    each = "domains" if terms(content).natural else "cells"
     rows = [
-        ("clean", number(clean["error"]), f"{number(clean['low'])} to {number(clean['high'])}", thousands(clean["n"])),
+        (name, number(clean["error"]), f"{number(clean['low'])} to {number(clean['high'])}", thousands(clean["n"])),
         (
-            f"mean over {shifted['cells']} cells", number(shifted["error"]),
+            f"mean over {shifted['cells']} {each}", number(shifted["error"]),
             f"{number(shifted['low'])} to {number(shifted['high'])}", thousands(shifted["n"]),
         ),
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tta.reporting.figures import label
-from tta.reporting.words import number, plain, short, signed, thousands, words
+from tta.reporting.words import number, plain, short, signed, terms, thousands, words
 
 #: Corruptions and methods that are shown.
 LINES = 6
@@ -19,25 +19,26 @@ MARKS = {"act": ("!", "bold dark_orange"), "know": ("i", "bold cyan"), "fine": (
 
 def summary(content: dict[str, Any]) -> RenderableType:
     """What matters most: the headline, the worst corruptions, the best methods, and what to do."""
-    told, shift = content["robustness"], content["shift"]
+    told, shift, t = content["robustness"], content["shift"], terms(content)
     clean, shifted = told["clean"], told["corrupted"]
     confidence = content["confidence"]
     head = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     head.add_column(style="bold")
     ece = f"{number(confidence['clean']['ece'])} / {number(confidence['shifted']['ece'])} %"
     for name, value, note in (
-        (f"{label(content)}, clean", f"{number(clean['error'])} %", _range(clean)),
+        (f"{label(content)}, {t.clean}", f"{number(clean['error'])} %", _range(clean)),
         (
-            f"{label(content)}, corrupted",
+            f"{label(content)}, {t.shifted}",
             f"{number(shifted['error'])} %",
             _range(shifted),
         ),
-        ("Calibration error", ece, "clean / corrupted"),
+        ("Calibration error", ece, f"{t.clean} / {t.shifted}"),
         ("Flips under a pixel's shift", f"{number(shift['adversarial_flip_rate'])} %", f"n = {thousands(shift['n'])}"),
     ):
         head.add_row(name, Text(value), Text(note, style="dim"))
     about = f"{short(content['model']['name'])} on {content['data']['name']}"
-    title = Text(f"{about}, n = {thousands(content['data']['n'])} images per cell", style="bold underline")
+    each = "" if t.natural else " per cell"
+    title = Text(f"{about}, n = {thousands(content['data']['n'])} images{each}", style="bold underline")
     beside = Table(box=None, show_header=False, padding=(0, 4, 0, 0))
     beside.add_row(_worst(content), _methods(content))
     return Group(title, head, Text(""), beside, Text(""), _advice(content))
@@ -50,7 +51,7 @@ def _range(one: dict[str, Any]) -> str:
 def _worst(content: dict[str, Any]) -> Table:
     rows = sorted(content["robustness"]["corruptions"], key=lambda one: -one["error"])[:LINES]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("worst corruptions")
+    table.add_column(f"worst {terms(content).shift}s")
     table.add_column("error", justify="right")
     table.add_column("95 %", justify="right", style="dim")
     for row in rows:

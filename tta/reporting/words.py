@@ -3,7 +3,43 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Terms(NamedTuple):
+    """What a report calls its shifts: corruptions of clean images, or natural domains beside a reference.
+
+    Attributes:
+        natural: Whether they are natural domains.
+        shift: One of them.
+        shifts: Several.
+        clean: What is not shifted, short.
+        clean_images: The same, in a sentence.
+        shifted: What is.
+        under: Where errors happen.
+    """
+
+    natural: bool
+    shift: str = "corruption"
+    shifts: str = "corruptions"
+    clean: str = "clean"
+    clean_images: str = "clean images"
+    shifted: str = "corrupted"
+    under: str = "under corruptions"
+
+
+def terms(content: dict[str, Any]) -> Terms:
+    """The words of a report.
+
+    >>> terms({"protocol": {"reference": "photo"}}).clean_images
+    'images of the reference domain photo'
+    """
+    reference = content["protocol"]["reference"]
+    if reference is None:
+        return Terms(False)
+    name = words(reference)
+    images = f"images of the reference domain {name}"
+    return Terms(True, "domain", "other domains", name, images, "other domains", "on the other domains")
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -49,6 +85,15 @@ def words(name: str) -> str:
     'jpeg compression'
     """
     return str(name).rpartition("/")[2].replace("_", " ")
+
+
+def first_capital(text: str) -> str:
+    """A text with its first letter large, and the others as they are.
+
+    >>> first_capital("other domains")
+    'Other domains'
+    """
+    return text[:1].upper() + text[1:]
 
 
 def short(name: object) -> str:
