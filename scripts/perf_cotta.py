@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from perf_turns import about, batches, in_turns, source
@@ -76,7 +77,7 @@ class PublishedLoop:
         return target
 
 
-def ours(model: nn.Module, per_image: bool) -> tta.Adapter:
+def ours(model: nn.Module, per_image: bool) -> Any:
     """Our CoTTA with the gate held open."""
     return tta.wrap(model, "cotta", per_image=per_image, gate=GATE)
 
@@ -104,7 +105,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     adapter, default = ours(model, False), ours(model, True)
     published = PublishedLoop(model, options.size)
 
-    def views(of: tta.Adapter) -> None:
+    def views(of: Any) -> None:
         with torch.no_grad():
             of.transform.apply(x, of.transform.draw(1, x, of.host_generator), of.generator)
 

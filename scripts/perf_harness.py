@@ -11,6 +11,7 @@ import copy
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -73,7 +74,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     for name in BARS:
         adapter = tta.wrap(model, name)
         arms[f"{name}_bare"] = bare_loop(name, model, x)
-        arms[name] = lambda adapter=adapter: tta.evaluate(adapter, stream)
+        arms[name] = partial(tta.evaluate, adapter, stream)
     seconds = in_turns(arms, options.repeats)
     ratios = {f"{name}_over_bare": seconds[name] / seconds[f"{name}_bare"] for name in BARS}
     images = len(x) * options.batch
@@ -88,18 +89,26 @@ def filtered(options: argparse.Namespace) -> dict[str, float]:
     with torch.no_grad():
         unsure = torch.cat([entropy(tent.predict(images)) for images in x])
     top = math.log(tent.predict(x[0][:2]).shape[1])
-    arms: dict[str, Callable[[], object]] = {"tent": lambda: [tent(images) for images in x]}
+    methods: dict[str, tta.Adapter] = {"tent": tent}
+    backwards = {}
     for share in (0.0, 0.25, 0.5, 0.75, 0.95):
         margin = float(unsure.double().quantile(1 - share)) / top if share else 10.0
-        eta = tta.wrap(model, "eta", optimiser=SGD(lr=0.0), entropy_margin=margin, similarity_margin=2.0)
-        arms[f"eta_filtered_{share:.2f}"] = lambda eta=eta: [eta(images) for images in x]
+        name = f"eta_filtered_{share:.2f}"
+        methods[name] = eta = tta.wrap(
+            model, "eta", optimiser=SGD(lr=0.0), entropy_margin=margin, similarity_margin=2.0
+        )
         with PassCounter(eta.networks()) as counter:
             for images in x:
                 eta(images)
-        arms[f"eta_filtered_{share:.2f}"].backwards = counter.backwards / (4 * options.batch)  # type: ignore[attr-defined]
-    seconds = in_turns(arms, options.repeats)
+        backwards[f"{name}_backwards"] = counter.backwards / (4 * options.batch)
+
+    def all_batches(adapter: tta.Adapter) -> None:
+        for images in x:
+            adapter(images)
+
+    seconds = in_turns({name: partial(all_batches, each) for name, each in methods.items()}, options.repeats)
     found = {f"{name}_over_tent": value / seconds["tent"] for name, value in seconds.items() if name != "tent"}
-    return found | {f"{n}_backwards": arms[n].backwards for n in seconds if n != "tent"}  # type: ignore[attr-defined]
+    return found | backwards
 
 
 def accelerated(options: argparse.Namespace) -> dict[str, float]:
