@@ -1,17 +1,23 @@
-"""Speed and memory within one run: `python scripts/perf.py corruptions|guard|methods|selection|serve --help`."""
+"""Speed and memory within one run: `python scripts/perf.py PART --help`."""
 
 import sys
 
 import perf_corruptions
+import perf_cotta
 import perf_guard
+import perf_harness
 import perf_methods
+import perf_scaling
 import perf_selection
 import perf_serve
 
 PARTS = {
     "corruptions": perf_corruptions.main,
+    "cotta": perf_cotta.main,
     "guard": perf_guard.main,
+    "harness": perf_harness.main,
     "methods": perf_methods.main,
+    "scaling": perf_scaling.main,
     "selection": perf_selection.main,
     "serve": perf_serve.main,
 }
