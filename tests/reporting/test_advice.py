@@ -87,7 +87,7 @@ def test_what_is_not_the_case_is_not_said(told):
     told["robustness"]["corrupted"].update(low=30.0, high=31.0)
     told["robustness"]["families"] = told["robustness"]["families"][:1]
     assert {one["rule"] for one in advice.advise(told)} == {"gap", "adaptation", "confidence"}
-    told["classes"][0].update(low=99.0, images=9)
+    told["classes"][0].update(low=99.0, high=99.0, images=9)
     assert "class" not in {one["rule"] for one in advice.advise(told)}
     told["classes"][0].update(images=10)
     told["shift"].update(adversarial_flip_rate=20.0)

@@ -1,6 +1,7 @@
 """A report of natural domains: folders DOMAIN/CLASS/IMAGE, one of which is the reference."""
 
 import json
+import math
 import pickle
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from tta.errors import TTAError
 from tta.reporting.answers import unpack
 from tta.reporting.call import Report
 from tta.reporting.gather import gather
+from tta.reporting.grid import Grid, Part, classes
 from tta.reporting.lab import ReportLab
 from tta.setup import Setup
 
@@ -88,6 +90,16 @@ def test_no_image_comes_back_so_intervals_are_those_of_single_images(measured):
         wrong = one.records["prediction"] != one.records["label"]
         assert cell["error"] == pytest.approx(100 * wrong.mean())
     assert answers["parts"] == {"clean@0": [0, 30], "<b>old@0": [30, 50], "sketch@0": [50, 62]}
+
+
+def test_a_class_of_one_image_has_no_interval(measured):
+    records = next(iter(measured.grid.records.values()))
+    part = Part("fog", 5.0, {field: array[:1] for field, array in records.items()})
+    (found,) = classes(Grid(part, (part,), "error"), ["a"] * 10)
+    assert math.isnan(found["low"])
+    assert math.isnan(found["high"])
+    page = Report.of(measured).html()
+    assert "one image has no interval" in page
 
 
 def test_streams_are_made_of_the_other_domains(measured):

@@ -215,7 +215,7 @@ def some(names: list[str], most: int = 3) -> str:
 def worst_class(content: dict[str, Any]) -> Advice | None:
     """Whether a class is left behind."""
     worst, mean = content["classes"][0], content["robustness"]["corrupted"]["error"]
-    if worst["low"] < mean + BEHIND or worst["images"] < IMAGES:
+    if worst["low"] is None or worst["images"] < IMAGES or worst["low"] < mean + BEHIND:
         return None
     taken = f"; most often taken for {worst['taken_for']} ({worst['taken_share']:.0f} %)" if worst["taken_for"] else ""
     text = f"Look at the class {worst['name']}: {terms(content).under} it is left behind."

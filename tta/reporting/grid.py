@@ -174,7 +174,9 @@ def classes(grid: Grid, names: Sequence[str]) -> list[dict[str, Any]]:
     found = []
     for number in np.unique(label).tolist():
         here, clean_here = label == number, grid.clean.records["label"] == number
-        low, high = bootstrap(100.0 * wrong[here], records["index"][here])
+        images = records["index"][here]
+        # a single image resampled is always the same: no interval, rather than one of no width
+        low, high = bootstrap(100.0 * wrong[here], images) if images.min() < images.max() else (math.nan, math.nan)
         taken = np.bincount(records["prediction"][here & wrong]) if (here & wrong).any() else np.zeros(1, int)
         other = int(taken.argmax()) if taken.any() else None
         found.append(

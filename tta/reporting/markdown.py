@@ -55,6 +55,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _interval(one: dict[str, Any]) -> str:
+    if one["low"] is None:  # a class with a single image
+        return number(one["error"])
     return f"{number(one['error'])} ({number(one['low'])} to {number(one['high'])})"
 
 
