@@ -32,6 +32,9 @@ FIELDS = {
 #: Version of the fields; cells that were stored with another one are no longer read.
 LAYOUT = 2
 
+#: Batches whose records are joined, for a thousand small tensors take many times the memory of one large one.
+JOINED = 256
+
 #: Records of one cell: an array per field, shape (images,), in the order of the stream.
 Arrays = Mapping[str, np.ndarray]
 
@@ -48,6 +51,7 @@ class Records:
 
     def __init__(self) -> None:
         self._pending: list[tuple[Tensor, ...]] = []
+        self._joined: list[tuple[Tensor, ...]] = []
         self._parts: dict[str, list[np.ndarray]] = {field: [] for field in FIELDS}
 
     def add(self, logits: Tensor, batch: Batch) -> None:
@@ -61,15 +65,23 @@ class Records:
         brier = squared_distance(probs, y).where(scored, 0)
         position = torch.full_like(batch.y, batch.position)
         self._pending.append((prediction, confidence, batch.y, batch.index, batch.domain, position, nll, brier))
+        if len(self._pending) == JOINED:
+            self._join()
+
+    def _join(self) -> None:
+        self._joined.append(tuple(map(torch.cat, zip(*self._pending, strict=True))))
+        self._pending.clear()
 
     def gather(self) -> dict[str, np.ndarray]:
         """Fetches what is still on the device, and gives it: the records since the last call."""
-        columns = zip(*self._pending, strict=True) if self._pending else [()] * len(FIELDS)
+        if self._pending:
+            self._join()
+        columns = zip(*self._joined, strict=True) if self._joined else [()] * len(FIELDS)
         fetched = {}
         for (field, dtype), column in zip(FIELDS.items(), columns, strict=True):
             fetched[field] = torch.cat(column).cpu().numpy().astype(dtype) if column else np.empty(0, dtype)
             self._parts[field].append(fetched[field])
-        self._pending.clear()
+        self._joined.clear()
         return fetched
 
     def arrays(self) -> dict[str, np.ndarray]:
