@@ -122,6 +122,59 @@ def test_an_update_that_raises_is_undone_and_the_batch_is_answered(monkeypatch):
     assert deployed.report()["committed"] == 1
 
 
+def test_an_adapter_that_cannot_answer_is_stood_in_for(monkeypatch):
+    deployed = tta.deploy(NET, "tent", guard=Guard.off())
+    deployed.freeze()
+
+    def fails(x):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(deployed.adapter, "predict", fails)
+    answer = deployed.ask(images(0))
+    assert torch.equal(answer.logits, NET(images(0)))
+    assert not answer.by_adapter
+    assert deployed.report()["failures"] == 1
+    assert "out of memory" in deployed.log.recent[-1]["why"]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_full_disk_stops_neither_answers_nor_learning(tmp_path, monkeypatch, background):
+    with tta.deploy(
+        NET, "tent", guard=Guard.off(), folder=tmp_path, snapshot_every=1, background=background
+    ) as deployed:
+        with monkeypatch.context() as patch:
+
+            def full(*args, **kwargs):
+                raise OSError(28, "No space left on device")
+
+            patch.setattr(deployed._snapshots, "save", full)
+            patch.setattr(type(deployed.log.path), "open", full)
+            for seed in range(2):
+                deployed(images(seed))
+            deployed.drain()
+        report = deployed.report()
+        assert (report["committed"], report["failures"]) == (2, 2)
+        assert deployed.version == 2
+        assert [event for event in events(deployed) if event == "no snapshot"] == ["no snapshot"] * 2
+
+
+def test_a_reset_drops_what_waits():
+    deployed = tta.deploy(NET, "tent", guard=Guard.off(), background=True, queue=8)
+    before = tensors(deployed.adapter)
+    with deployed._learning:  # nothing can be learned meanwhile
+        for seed in range(3):
+            deployed(images(seed))
+        resetting = threading.Thread(target=deployed.reset)
+        resetting.start()
+        while len(deployed._worker):
+            pass
+    resetting.join()
+    deployed.drain()
+    assert equal(tensors(deployed.adapter), before)
+    assert deployed.report()["skipped"] >= 2
+    deployed.close()
+
+
 def test_bad_input_is_refused_and_changes_nothing():
     deployed = tta.deploy(NET, "tent", guard=Guard.off())
     for bad in (torch.zeros(3, 32, 32), torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(0, 3, 32, 32)):

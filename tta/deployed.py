@@ -162,21 +162,37 @@ class Deployed(nn.Module):
             return None, False, None
         guard, at_once = self.guard, learns and self._worker is None
         whole = at_once and len(taught.x) == len(x)  # what is learned from is answered on the way
-        ours = self.adapter.predict(x) if guard.by_adapter and not whole else None
-        theirs, trusted = None, True
+        asked = guard.by_adapter and not whole
+        ours = self._predicted(x) if asked else None
+        theirs, trusted = None, not asked or ours is not None
         if at_once:
             outcome = self._learn(taught)
-            trusted = outcome.kind != "reset"
+            trusted = trusted and outcome.kind != "reset"
             if whole:
                 ours, theirs = outcome.logits, outcome.source
             if outcome.kind == "rolled back" and self.adapter.answers == "after":
                 ours = None
         if trusted and guard.by_adapter:
-            ours = self.adapter.predict(x) if ours is None else ours
-            if bool(ours.isfinite().all()):
+            ours = self._predicted(x) if ours is None else ours
+            if ours is not None and bool(ours.isfinite().all()):
                 return ours, True, None if at_once or not learns else taught
         theirs = self.source(x) if theirs is None else theirs
         return theirs, False, None if at_once or not learns else taught
+
+    def _predicted(self, x: Tensor) -> Tensor | None:
+        """The adapter's answer; None where it raised, so that the source model gives one."""
+        try:
+            return self.adapter.predict(x)
+        except TTAError:
+            raise
+        except Exception as error:  # of the method: the answer must not be lost with it
+            self._failed("no answer of the adapter", error)
+            return None
+
+    def _failed(self, event: str, error: Exception) -> None:
+        with self._answering:
+            self.metrics.count("failures")
+        self.log.add(event, why=f"{type(error).__name__}: {error}"[:200])
 
     # Learning
 
@@ -189,7 +205,10 @@ class Deployed(nn.Module):
         outcome = self._learner.learn(lesson)
         committed = self.metrics.counters["committed"]
         if self._snapshots is not None and outcome.kind == "committed" and committed % self._snapshot_every == 0:
-            self.snapshot()
+            try:
+                self.snapshot()
+            except (OSError, TTAError) as error:  # a full disk: answers and learning go on, the log says so
+                self._failed("no snapshot", error)
         return outcome
 
     # What an operator does
@@ -219,11 +238,12 @@ class Deployed(nn.Module):
             if interval.n and interval.low > 0:
                 self.log.add("harm certified", **interval._asdict())
                 self.guard.audit.begin_again()
-                self.reset()
+                self._learner.reset()
         return interval
 
     def reset(self) -> None:
-        """Takes the adapter back to the source; the guard begins to judge it anew."""
+        """Takes the adapter back to the source, and drops what waits; the guard begins to judge it anew."""
+        self._forget()
         with self._learning, self._answering:
             self._learner.reset()
 
@@ -255,14 +275,20 @@ class Deployed(nn.Module):
             return version
 
     def restore(self, version: int) -> None:
-        """Goes back to a snapshot: the next answer is the one that was given then.
+        """Goes back to a snapshot, and drops what waits: the next answer is the one that was given then.
 
         Raises:
             TTAError: There is no such snapshot, it is damaged, or it is of something else.
         """
         if self._snapshots is None:
             raise TTAError("there is no folder with snapshots: deploy with folder=")
-        self._set_state(version, self._snapshots.load(version))
+        state = self._snapshots.load(version)
+        self._forget()
+        self._set_state(version, state)
+
+    def _forget(self) -> None:
+        if self._worker is not None:
+            self._worker.forget()
 
     def versions(self) -> list[int]:
         """The snapshots that `restore` takes."""

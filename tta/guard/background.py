@@ -66,6 +66,16 @@ class Worker(Generic[T]):
             if self._error is not None:
                 raise self._error
 
+    def forget(self) -> None:
+        """Drops what waits, and waits until what is in work is done."""
+        with self._changed:
+            old = list(self._items)
+            self._items.clear()
+            self._changed.notify_all()
+        for each in old:
+            self._dropped(each)
+        self.drain()
+
     def close(self) -> None:
         """Finishes what waits, and ends the thread. May be called again."""
         with self._changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from datetime import datetime, timezone
@@ -36,7 +37,7 @@ class AuditLog:
         self._lock = threading.Lock()
 
     def add(self, event: str, **details: Any) -> None:
-        """Appends an event.
+        """Appends an event. Where the disk is full or gone it is kept in `recent` only: answers go on without a log.
 
         Args:
             event: What has happened: "rolled back", "reset", "snapshot" ...
@@ -46,9 +47,10 @@ class AuditLog:
         with self._lock:
             self.recent = [*self.recent[1 - self.RECENT :], entry]
             if self.path is not None:
-                self._rotate()
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(entry) + "\n")
+                with contextlib.suppress(OSError):
+                    self._rotate()
+                    with self.path.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(entry) + "\n")
 
     def _rotate(self) -> None:
         assert self.path is not None

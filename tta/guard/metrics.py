@@ -20,6 +20,7 @@ COUNTERS = {
     "alarms": "Objections of checks that have no consequence",
     "looks": "Batches that the source model was asked about as well",
     "snapshots": "Snapshots written",
+    "failures": "Answers that the adapter failed to give, and snapshots that could not be written",
 }
 
 
