@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -81,12 +82,19 @@ class SetupLab:
     @cached_property
     def natural(self) -> dict[str, ImageData]:
         """The natural domains."""
+        return self.natural_domains(self.setup.shifts())
+
+    def natural_domains(self, names: Sequence[str]) -> dict[str, ImageData]:
+        """Natural domains in the size that was asked for, or the model's, or that of all images, or 224."""
         from tta.datasets import domain_folders
 
-        setup = self.setup
-        size = setup.size or self.whole_model.size or 224
+        setup, size = self.setup, self.setup.size or self.whole_model.size
         assert setup.natural is not None
-        return domain_folders(setup.natural, names=setup.shifts(), size=size, limit=setup.limit)
+        found = domain_folders(setup.natural, names=names, size=size, limit=setup.limit)
+        shapes = {images.shape for images in found.values()}
+        if len(shapes) == 1 and None not in shapes:
+            return found
+        return domain_folders(setup.natural, names=names, size=224, limit=setup.limit)
 
     @property
     def probe(self) -> ImageData | None:

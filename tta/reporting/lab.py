@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from tta.cells import device_of
-from tta.data.domains import domain_folders
 from tta.data.images import ImageData
 from tta.data.kept import Kept
 from tta.data.places import folders
@@ -108,11 +107,7 @@ class ReportLab(SetupLab):
             raise TTAError(f"{reference} is the only domain; give at least one other with --domains, or leave it out")
         if CLEAN in names[1:]:
             raise TTAError(f"a domain named {CLEAN} has to be the --reference; rename its folder if it is not")
-        found = domain_folders(setup.natural, names=names, size=setup.size, limit=setup.limit)
-        if len({one.shape for one in found.values()}) == 1 and found[reference].shape is not None:
-            return found
-        size = self.whole_model.size or 224  # pictures of several sizes cannot make a batch
-        return domain_folders(setup.natural, names=names, size=size, limit=setup.limit)
+        return self.natural_domains(names)
 
     @property
     def shifts(self) -> tuple[str, ...]:
