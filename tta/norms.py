@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -67,24 +66,14 @@ class MixedBatchNorm(StatisticsNorm):
 class GroupedBatchNorm(StatisticsNorm):
     """Normalises every `size` consecutive images with their own batch statistics.
 
-    So several batches (the views of one batch, say) go through a network in one pass, as if one after another. And some
-    images of a batch can go through it with the statistics that the whole had (`keeping_statistics`).
+    So several batches (the views of one batch, say) go through a network in one pass, as if one after another.
     """
 
     size: int | None = None
-    kept: tuple[Tensor, Tensor] | None = None
-    phase: Literal["", "keep", "use"] = ""
 
     def normalise(self, x: Tensor) -> Tensor:
         """See the class; `size` None is one group."""
-        if self.phase == "use":
-            assert self.kept is not None
-            return F.batch_norm(x, *self.kept, self.weight, self.bias, False, 0.0, self.eps)
-        if self.phase == "keep":  # a momentum of 1 leaves the batch's own statistics in what is handed over
-            like = self.weight if self.weight is not None else x.detach().float()
-            self.kept = like.new_zeros(x.shape[1]), like.new_ones(x.shape[1])
-            return F.batch_norm(x, *self.kept, self.weight, self.bias, True, 1.0, self.eps)
-        parts = x.split(self.size or len(x))
+        parts = (x,) if self.size is None else x.split(self.size)
         out = [F.batch_norm(part, None, None, self.weight, self.bias, True, 0.0, self.eps) for part in parts]
         return out[0] if len(out) == 1 else torch.cat(out)
 
@@ -243,20 +232,6 @@ def statistics_per(model: nn.Module, size: int) -> Iterator[None]:
     finally:
         for module in grouped:
             module.size = None
-
-
-@contextmanager
-def keeping_statistics(model: nn.Module, phase: Literal["keep", "use"]) -> Iterator[None]:
-    """Within, every `GroupedBatchNorm` keeps the statistics of the batch, or uses those that it has kept."""
-    grouped = [module for module in model.modules() if isinstance(module, GroupedBatchNorm)]
-    for module in grouped:
-        module.phase = phase
-    try:
-        yield
-    finally:
-        for module in grouped:
-            module.phase = ""
-            module.kept = module.kept if phase == "keep" else None
 
 
 @contextmanager

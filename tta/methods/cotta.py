@@ -198,23 +198,21 @@ class CoTTA(Adapter):
         return total.div_(views)
 
     def mildly_averaged(self, x: Tensor) -> Tensor:
-        """Mean of the teacher's logits over the mild views; of those with a clear margin, the first view's."""
-        views, flip, unsure = self.config.views, self.config.flip, self.config.unsure
+        """Mean of the teacher's logits over the mild views; of images with a clear margin, those of the first view."""
+        views, unsure = self.config.views, self.config.unsure
+        logits = self.teacher(x)
         if unsure == 1:
-            total = self.teacher(x)
-            for number in range(1, views):
-                total = total + self.teacher(mild_view(x, number, flip))
-            return total / views
-        with norms.keeping_statistics(self.teacher, "keep"):
-            logits = self.teacher(x)
+            return self.with_views(x, logits) / views
         first, second = logits.softmax(1).topk(2, dim=1).values.unbind(1)
         margin = (first - second).view(len(x), -1).mean(1)
         rivals = margin.topk(max(1, round(unsure * len(x))), largest=False).indices
-        total, images = logits[rivals], x[rivals]
-        with norms.keeping_statistics(self.teacher, "use"):
-            for number in range(1, views):
-                total = total + self.teacher(mild_view(images, number, flip))
-        return logits.index_copy(0, rivals, total / views)
+        return logits.index_copy(0, rivals, self.with_views(x[rivals], logits[rivals]) / views)
+
+    def with_views(self, x: Tensor, total: Tensor) -> Tensor:
+        """The logits of the first view and of the further ones, summed; each view has batch statistics of its own."""
+        for number in range(1, self.config.views):
+            total = total + self.teacher(mild_view(x, number, self.config.flip))
+        return total
 
     def restore(self) -> None:
         """Sets a random share of the student's weights back to the source's."""
