@@ -140,12 +140,12 @@ def reliability(content: dict[str, Any]) -> Picture:
             here, after = told[side], told["temperature"][side]
             ax.plot([0, 100], [0, 100], color=LINES, linestyle="--", linewidth=1)
             for bins, number, text in (
-                (here["bins"], 0, f"as it is: ECE {here['ece']:.1f} %"),
-                (after["bins_after"], 1, f"with temperature: ECE {after['ece_after']:.1f} %"),
+                (here["bins"], 0, f"as it is, n = {here['n']:,}: ECE {here['ece']:.1f} %"),
+                (after["bins_after"], 1, f"with temperature, n = {after['n']:,}: ECE {after['ece_after']:.1f} %"),
             ):
                 _bins(ax, bins, number, text)
             ax.set(xlim=(0, 104), ylim=(-4, 104), xlabel="Confidence in %", ylabel="Accuracy in %")
-            ax.set_title(f"{name}, n = {here['n']:,}")
+            ax.set_title(name)
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
     temperature = told["temperature"]
