@@ -151,13 +151,17 @@ def _beyond(x: Tensor, width: Tensor) -> Tensor:
 
 
 def _affine(x: Tensor, mean: Tensor, var: Tensor, layer: StatisticsNorm) -> Tensor:
-    """Normalises with statistics of shape (C,) or (B or 1, C, 1, ...), and rescales; gradients reach the statistics."""
+    """Normalises with statistics of shape (C,) or (B or 1, C, 1, ...), and rescales; gradients reach the statistics.
+
+    The result has the type of `x`, whatever that of the statistics.
+    """
     shape = (1, -1, *(1,) * (x.ndim - 2))
     mean, var = (s.view(shape) if s.ndim == 1 else s for s in (mean, var))
     scale = (var + layer.eps).rsqrt()
     if layer.weight is None:
-        return (x - mean) * scale
-    return torch.addcmul(layer.bias.view(shape), x - mean, scale * layer.weight.view(shape))
+        return ((x - mean) * scale).to(x.dtype)
+    scaled = torch.addcmul(layer.bias.view(shape), x - mean, scale * layer.weight.view(shape))
+    return scaled.to(x.dtype)
 
 
 _NORMS = (
