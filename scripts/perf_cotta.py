@@ -9,14 +9,13 @@ Peak memory is that of a fresh process each.
 
 import argparse
 import copy
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from perf_turns import about, batches, in_turns, source
+from perf_turns import batches, in_turns, source, tell
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms import functional as F
@@ -147,13 +146,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.arm:
         return in_this_process(options)
-    figures = measure(options)
-    for name, value in figures.items():
-        print(f"{name}: {value:.4g}")
-    print(about(vars(options)))
-    if options.out:
-        with options.out.open("a") as file:
-            file.write(json.dumps({"model": options.model, "batch": options.batch} | figures) + "\n")
+    tell(measure(options), options)
 
 
 if __name__ == "__main__":

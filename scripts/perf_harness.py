@@ -8,14 +8,13 @@ a model with group or layer norm to see time fall. `--options`: what bf16, chann
 
 import argparse
 import copy
-import json
 import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-from perf_turns import about, batches, clock, in_turns, source
+from perf_turns import batches, clock, in_turns, source, tell
 from torch import Tensor, nn
 
 import tta
@@ -164,13 +163,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     figures = filtered(options) if options.filter else accelerated(options) if options.options else measure(options)
-    for name, value in figures.items():
-        bar = BARS.get(name.removesuffix("_over_bare"))
-        print(f"{name}: {value:.4g}" + (f" (bar {bar})" if bar and name.endswith("_over_bare") else ""))
-    print(about(vars(options)))
-    if options.out:
-        with options.out.open("a") as file:
-            file.write(json.dumps({"model": options.model, "batch": options.batch} | figures) + "\n")
+    tell(figures, options, {f"{name}_over_bare": bar for name, bar in BARS.items()})
 
 
 if __name__ == "__main__":

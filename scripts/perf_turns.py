@@ -1,5 +1,7 @@
 """What the measurements have in common: arms taken in turns, medians, models, and the memory of a fresh process."""
 
+import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -49,3 +51,14 @@ def about(options: object) -> str:
     """Machine and versions, a line."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return f"{device}, {torch.get_num_threads()} thread(s), torch {torch.__version__}; {options}"
+
+
+def tell(figures: dict[str, float], options: argparse.Namespace, bars: dict[str, float] | None = None) -> None:
+    """Prints the figures, beside their bars, and adds them to the file that `--out` names, as a line of JSON."""
+    for name, value in figures.items():
+        bar = (bars or {}).get(name)
+        print(f"{name}: {value:.4g}" + (f" (bar {bar})" if bar else ""))
+    print(about(vars(options)))
+    if options.out:
+        with options.out.open("a") as file:
+            file.write(json.dumps({"model": options.model, "batch": options.batch} | figures) + "\n")
