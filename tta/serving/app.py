@@ -23,7 +23,7 @@ from tta.serving.admin import admin_routes
 from tta.serving.batching import Batcher
 from tta.serving.body import read_body
 from tta.serving.images import describe, read_images
-from tta.serving.refusal import Refusal
+from tta.serving.refusal import Refusal, Refused
 from tta.serving.served import Given, Served
 from tta.serving.traffic import Counted, Traffic
 
@@ -202,8 +202,9 @@ def add_errors(app: FastAPI) -> None:
     """Everything that is refused is told as {"error": ...}."""
 
     @app.exception_handler(Refusal)
-    async def refused(_: Request, error: Refusal) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, error.status, error.headers)
+    async def refused(request: Request, error: Refusal) -> JSONResponse:
+        answer = JSONResponse if getattr(request.state, "body_read", False) else Refused
+        return answer({"error": str(error)}, error.status, error.headers)
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:

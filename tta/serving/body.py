@@ -12,7 +12,8 @@ from tta.serving.refusal import Refusal
 async def read_body(request: Request, limit: int, seconds: float) -> bytes:
     """The whole body.
 
-    What Content-Length says is believed only where it is too much; all bytes are counted as they come.
+    What Content-Length says is believed only where it is too much; all bytes are counted as they come. The request's
+    state tells afterwards whether the body was read (`body_read`).
 
     Args:
         request: Whose body has not been read.
@@ -28,21 +29,20 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
     if declared is not None and int(declared) > limit:
         raise too_large(limit, f"{int(declared):,}")
     try:
-        return await asyncio.wait_for(_read(request, limit), seconds)
+        body = await asyncio.wait_for(_read(request, limit), seconds)
     except asyncio.TimeoutError:
         raise Refusal(408, f"the body did not come within {seconds:g} seconds; send it again") from None
+    request.state.body_read = True
+    return body
 
 
 async def _read(request: Request, limit: int) -> bytes:
     parts, count = list[bytes](), 0
     async for part in request.stream():
         count += len(part)
-        if count <= limit:
-            parts.append(part)
-        elif count > 2 * limit:
-            break  # until here it is thrown away, so that a client which sends first and reads then gets its answer
-    if count > limit:
-        raise too_large(limit, f"more than {limit:,}")
+        if count > limit:
+            raise too_large(limit, f"more than {limit:,}")
+        parts.append(part)
     return b"".join(parts)
 
 
