@@ -1,5 +1,6 @@
 """Deployment: predict, propose, check, commit or roll back."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import threading
 import pytest
 import torch
 from places import ROOT
+from rehearsals import usual
 from torch import nn
 
 import tta
@@ -225,7 +227,7 @@ def test_drift_resets():
 
 
 def test_the_usual_guard_learns_from_inference_mode_threads_and_gives_every_answer():
-    deployed = tta.deploy(NET, "tent", source_data=source_images())
+    deployed = tta.deploy(NET, "tent", guard=usual(), source_data=source_images())
     answers = {}
 
     def ask(seed):
@@ -320,7 +322,14 @@ def test_a_restored_deployment_goes_on_as_if_nothing_had_happened(tmp_path, meth
 
     def deploy():
         return tta.deploy(
-            NET, method, source_data=source_images(), folder=tmp_path, snapshot_every=2, keep=20, **settings
+            NET,
+            method,
+            guard=usual(),
+            source_data=source_images(),
+            folder=tmp_path,
+            snapshot_every=2,
+            keep=20,
+            **settings,
         )
 
     first = deploy()
@@ -351,9 +360,10 @@ def test_snapshots_of_something_else_are_refused(tmp_path):
 
 KILLED = """
 import os, signal, sys, torch, tta
+from rehearsals import usual
 from tta.contract import NETS, images, source_images
 deployed = tta.deploy(NETS["batch_norm"](), "rotta", source_data=source_images(), folder=sys.argv[1], snapshot_every=2,
-                      capacity=8, frequency=4)
+                      guard=usual(), capacity=8, frequency=4)
 seed = 0
 while deployed.report()["committed"] < 3:
     deployed(images(seed))
@@ -366,9 +376,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_kill_9_loses_the_updates_since_the_last_snapshot_and_nothing_else(tmp_path):
     expected = tmp_path / "expected.pt"
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "kept"), str(expected)], capture_output=True)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "kept"), str(expected)]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
     assert done.returncode == -9, done.stderr.decode()
-    resumed = tta.deploy(NET, "rotta", source_data=source_images(), folder=tmp_path / "kept", capacity=8, frequency=4)
+    settings = {"source_data": source_images(), "folder": tmp_path / "kept", "capacity": 8, "frequency": 4}
+    resumed = tta.deploy(NET, "rotta", guard=usual(), **settings)
     assert resumed.report()["committed"] == 2
     assert torch.equal(resumed.adapter.predict(images(100)), torch.load(expected))
     assert "restored" in (tmp_path / "kept" / "audit.jsonl").read_text()
@@ -438,7 +450,7 @@ def test_the_export_is_plain_and_torch_export_takes_it():
 def test_the_caller_s_model_is_not_touched():
     model = NETS["batch_norm"]()
     before = tensors(model)
-    deployed = tta.deploy(model, "cotta", source_data=source_images(), views=2)
+    deployed = tta.deploy(model, "cotta", guard=usual(), source_data=source_images(), views=2)
     deployed(images(0))
     assert equal(tensors(model), before)
     assert isinstance(deployed, nn.Module)

@@ -94,6 +94,7 @@ def deploy(
         deployed._snapshots, deployed._snapshot_every = Snapshots(Path(folder), keep, identity), snapshot_every
         if (latest := deployed._snapshots.latest()) is not None:
             deployed._set_state(*latest)
+    deployed._rehearse()
     if background:
 
         def dropped(_: Lesson) -> None:

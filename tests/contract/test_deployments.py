@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from rehearsals import usual
 
 import tta
 from tta.contract import NETS, images, source_images
@@ -29,7 +30,7 @@ SIZES = (6, 1, 5, 1)
 
 
 def deploy(name, model, **options):
-    options = {"source_data": source_images()} | SETTINGS.get(name, {}) | options
+    options = {"source_data": source_images(), "guard": usual()} | SETTINGS.get(name, {}) | options
     return tta.deploy(model, name, seed=7, **options)
 
 

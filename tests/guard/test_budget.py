@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rehearsals import SHORT
 
 import tta
 from tta.contract import NETS, images, source_images
@@ -9,6 +10,7 @@ from tta.cost import PassCounter
 from tta.deployment import Guard
 from tta.guard.budget import Budget
 from tta.guard.choice import Choice
+from tta.guard.judge import Judge
 
 
 def test_the_loan_is_paid_back():
@@ -43,21 +45,25 @@ def test_a_budget_is_checked(bad):
         Budget(**bad)
 
 
-def test_passes_are_counted_as_hooks_see_them():
-    guard = Guard(choice=Choice(images=12), budget=Budget(loan=10_000))
+def test_passes_are_counted_as_hooks_see_them(monkeypatch):
+    monkeypatch.setattr(Judge, "gain", lambda *_: 60.0)
+    guard = Guard(choice=Choice(rehearsal=SHORT), budget=Budget(loan=10_000))
     deployed = tta.deploy(NETS["batch_norm"](), "tent", guard=guard, source_data=source_images())
     with PassCounter([deployed.source, deployed.adapter.model]) as counter:
-        for seed in range(4):
+        for seed in range(40):
             deployed(images(seed))
+    assert guard.by_adapter
     spent = guard.budget.memory
-    assert spent["adapter"] == 4 * 6 * 2
-    assert spent["images"] == 24
+    assert spent["adapter"] == 40 * 6 * 2
+    assert spent["images"] == 240
+    assert spent["answers"] == 54, "until something is known"
     assert spent["guard"] > 0
+    assert spent["guard"] % 6 == 0, "a batch through the source model for each look"
     assert spent["adapter"] + spent["guard"] + spent["answers"] == sum(counter.passes)
 
 
 def test_without_means_there_is_no_look_and_the_source_model_s_answers_are_paid_by_rests():
-    guard = Guard(choice=Choice(images=12), budget=Budget(loan=0))
+    guard = Guard(choice=Choice(rehearsal=SHORT), budget=Budget(loan=0))
     net = NETS["batch_norm"]()
     deployed = tta.deploy(net, "bn", guard=guard, source_data=source_images())
     for seed in range(24):

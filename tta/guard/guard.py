@@ -16,6 +16,7 @@ from tta.guard.canary import Canary
 from tta.guard.check import Check, Reference
 from tta.guard.choice import Choice
 from tta.guard.limits import Drift, Finite
+from tta.guard.rehearsal import Rehearsal
 from tta.guard.teaching import Far, Filter, NotFinite, Repeated
 
 
@@ -53,16 +54,19 @@ class Guard:
         self._begun = False
 
     @classmethod
-    def usual(cls, labelled: bool = True) -> Guard:
+    def usual(cls, labelled: bool = True, rehearsal: Rehearsal | None = None) -> Guard:
         """The default: all filters, all alarms, canary and choice.
 
         Args:
             labelled: Whether there are labelled source data; without them there is no canary and no choice, and what
                 is left finds collapse but not every harm.
+            rehearsal: Of the choice.
         """
         filters = [NotFinite(), Repeated(), Far()]
         checks: list[Check] = [Finite(), Drift(), *(check for check in alarms() if labelled or not check.needs_data)]
-        return cls(filters, [*checks, Canary()] if labelled else checks, Choice() if labelled else None)
+        return cls(
+            filters, [*checks, Canary()] if labelled else checks, Choice(rehearsal=rehearsal) if labelled else None
+        )
 
     @classmethod
     def off(cls) -> Guard:
@@ -117,8 +121,7 @@ class Guard:
     def looks(self, x: Tensor) -> bool:
         """Takes in a batch, and tells whether it is to be looked at: asked for, and afforded."""
         if self.choice is not None:
-            cost = self.choice.cost(len(x)) + (len(x) if self.choice.by_adapter else 0)
-            return self.choice.due(x) and self.budget.affords(cost)
+            return self.choice.due(x) and self.budget.affords(len(x) if self.choice.by_adapter else 0)
         self.memory["since"] += len(x)
         wanted = self.memory["since"] >= self.every and any(check.asks_source for check in self.checks)
         due = wanted and self.budget.affords(len(x))
@@ -135,7 +138,7 @@ class Guard:
 
     def state(self) -> dict[str, Any]:
         """All that the parts remember: what `set_state` takes."""
-        choice = None if self.choice is None else [self.choice.memory, self.choice.style.memory]
+        choice = None if self.choice is None else self.choice.state()
         parts = {part.name: part.memory for part in self.parts}
         return {"parts": parts, "choice": choice, "audit": self.audit.state(), "own": self.memory,
                 "budget": self.budget.memory}  # fmt: skip
@@ -145,6 +148,6 @@ class Guard:
         for part in self.parts:
             part.memory = state["parts"][part.name]
         if self.choice is not None:
-            self.choice.memory, self.choice.style.memory = state["choice"]
+            self.choice.set_state(state["choice"])
         self.audit.set_state(state["audit"])
         self.memory, self.budget.memory = state["own"], state["budget"]

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from tta.adapter import Adapter
-from tta.guard.choice import Choice, Estimate, mixes
 from tta.guard.guard import Guard
 from tta.guard.log import AuditLog
 from tta.guard.metrics import Metrics
@@ -67,7 +66,7 @@ class Learner:
         outcome = propose(self.adapter, guard, self._undo, x, source, record=due)._replace(source=source)
         guard.budget.learned(len(x))
         if outcome.logits is not None and bool(outcome.logits.isfinite().all()):
-            self._watch(x, outcome.logits, source, lesson.ids, due and outcome.kind != "reset")
+            self._watch(x, outcome.logits, source, lesson.ids, outcome.kind != "reset")
         if self._handed is not None and self.shadow is not None and outcome.kind != "rolled back":
             self._handed.take(self.shadow)
         with self._answering:
@@ -102,35 +101,31 @@ class Learner:
         with self._answering:
             self.metrics.gauges |= values
 
-    def _watch(self, x: Tensor, logits: Tensor, source: Tensor | None, ids: list[int], due: bool) -> None:
-        """Shows the answers to the choice and to the audit."""
-        classes = logits.argmax(1).tolist()
+    def rehearse(self) -> None:
+        """Before the first batch: the guard's choice learns to judge, if there is one that has not."""
         choice = self.guard.choice
-        if choice is not None:
-            was = choice.by_adapter
-            if due:
-                assert source is not None
-                estimate = self._compare(choice, logits, source, x)
-                self.gauge(estimated_error_adapter=estimate.adapter, estimated_error_source=estimate.source)
-            choice.notice(classes)
-            if choice.by_adapter != was:
-                details = choice.estimate._asdict() if choice.estimate else {}
-                self.log.add("adapter answers" if choice.by_adapter else "source answers", **details)
-        if source is not None:
-            theirs = source.argmax(1).tolist()
-            self.guard.audit.note(ids, classes, theirs)
-            self.gauge(flip_rate=sum(a != b for a, b in zip(classes, theirs, strict=True)) / len(classes))
+        if choice is not None and choice.judge is None:
+            started = time.perf_counter()
+            judge = choice.rehearse(self.adapter, self.source)
+            self._undo.take(self.adapter)
+            seconds = round(time.perf_counter() - started, 3)
+            doubts = {str(size): round(doubt, 2) for size, doubt in judge.doubts.items()}
+            self.log.add("rehearsed", doubts=doubts, seconds=seconds)
 
-    def _compare(self, choice: Choice, logits: Tensor, source: Tensor, x: Tensor) -> Estimate:
-        """Lets the choice look at both models, and notes what it has cost."""
-        adapter, budget = self.adapter, self.guard.budget
-        before = budget.memory["guard"]
-        with budget.counting("guard", [self.source, *adapter.networks()]):
-            if choice.memory["mixes"] is None:  # which does not change
-                choice.memory["mixes"] = mixes(adapter.network, x)
-            estimate = choice.look(adapter.predict, self.source, logits, source)
-        choice.memory["cost"] = (budget.memory["guard"] - before) / choice.drawn(len(logits))
-        return estimate
+    def _watch(self, x: Tensor, logits: Tensor, source: Tensor | None, ids: list[int], stays: bool) -> None:
+        """Shows the answers to the choice, if the state that gave them stays, and to the audit."""
+        if source is None:
+            return
+        choice = self.guard.choice
+        if choice is not None and stays:
+            was = choice.by_adapter
+            estimate = choice.look(x, logits, source)
+            self.gauge(estimated_gain=estimate.gain, estimated_gain_doubt=estimate.doubt)
+            if choice.by_adapter != was:
+                self.log.add("adapter answers" if choice.by_adapter else "source answers", **estimate._asdict())
+        classes, theirs = logits.argmax(1).tolist(), source.argmax(1).tolist()
+        self.guard.audit.note(ids, classes, theirs)
+        self.gauge(flip_rate=sum(a != b for a, b in zip(classes, theirs, strict=True)) / len(classes))
 
     def _keep_books(self, outcome: Outcome, due: bool) -> None:
         self.metrics.count(outcome.kind.replace(" ", "_") if outcome.kind != "reset" else "resets")

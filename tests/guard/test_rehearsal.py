@@ -1,0 +1,111 @@
+"""A rehearsal meets every image as often as it says, and leaves the adapter as it was."""
+
+import pytest
+import torch
+
+import tta
+from tta.adapter import Adapter, StepInfo
+from tta.contract import NETS, images, source_images
+from tta.guard.judge import Judge
+from tta.guard.rehearsal import Rehearsal
+from tta.guard.style import Style
+from tta.source_data import SourceData
+
+DATA = SourceData(*source_images())
+STYLE = Style(DATA.images)
+SHORT = Rehearsal(images=8, sizes=(8, 2), shifts=("speckle_noise", "gaussian_blur", "saturate", "lines"))
+
+
+class Watched(Adapter):
+    """Notes the batches that it meets."""
+
+    name = "watched"
+    met: list[torch.Tensor]
+
+    def start(self, source_data):
+        self.memory["batches"] = 0
+        self.starts = getattr(self, "starts", 0) + 1
+
+    def step(self, x):
+        self.memory["batches"] += 1
+        self.met.append(x.clone())
+        return self.model(x), StepInfo(updated=True)
+
+
+def watched():
+    adapter = Watched(NETS["group_norm"]())
+    adapter.met = []
+    return adapter
+
+
+def test_all_orders_and_sizes_are_met_and_the_images_are_those_of_all_shifts():
+    adapter = watched()
+    judge = SHORT.judge(adapter, NETS["group_norm"](), DATA, STYLE)
+    sizes = [len(x) for x in adapter.met]
+    assert sizes[:15] == [8] * 15, "five shifts, clean among them: one after another, mixed, by class"
+    assert sizes[15:] == [2] * 20, "half of the images, in pairs"
+    first, mixed, by_class = (torch.cat(adapter.met[k : k + 5]).flatten(1) for k in (0, 5, 10))
+    sums = [sorted((part * torch.arange(1, part.shape[1] + 1)).sum(1).tolist()) for part in (first, mixed, by_class)]
+    assert sums[0] == pytest.approx(sums[1])
+    assert sums[0] == pytest.approx(sums[2])
+    assert adapter.memory["batches"] == 0, "it was reset at the end"
+    assert {*judge.doubts} == {8, 2}
+
+
+def test_the_adapter_is_as_it_was_and_the_verdict_the_same_every_time():
+    source, adapter, fresh = NETS["batch_norm"](), *(tta.wrap(NETS["batch_norm"](), "tent") for _ in range(2))
+    judge = SHORT.judge(adapter, source, DATA, STYLE)
+    assert torch.equal(adapter(images(0)), fresh(images(0)))
+    adapter(images(1))
+    again = SHORT.judge(adapter, source, DATA, STYLE)
+    assert torch.equal(judge.weights, again.weights)
+    assert judge.doubts == again.doubts
+
+
+def test_an_adapter_that_fails_now_and_then_is_judged_by_the_rest_and_one_that_always_does_is_refused():
+    class Fails(Watched):
+        """Answers every second batch, or none."""
+
+        always = False
+
+        def step(self, x):
+            logits, info = super().step(x)
+            if self.always or self.memory["batches"] % 2:
+                raise RuntimeError("no answer")
+            return logits * torch.nan if self.memory["batches"] % 4 else logits, info
+
+    adapter = Fails(NETS["group_norm"]())
+    adapter.met = []
+    assert isinstance(SHORT.judge(adapter, NETS["group_norm"](), DATA, STYLE), Judge)
+    adapter.always = True
+    with pytest.raises(tta.TTAError, match="no finite answer"):
+        SHORT.judge(adapter, NETS["group_norm"](), DATA, STYLE)
+
+
+def test_few_source_images_are_enough():
+    few = SourceData(DATA.images[:3], DATA.labels[:3])
+    assert SHORT.judge(watched(), NETS["group_norm"](), few, STYLE).doubts
+
+
+def test_it_knows_grey_and_colour_only():
+    data = SourceData(torch.rand(4, 2, 8, 8), torch.zeros(4).long())
+    with pytest.raises(tta.TTAError, match="1 or 3 channels, not 2"):
+        SHORT.judge(watched(), NETS["group_norm"](), data, STYLE)
+
+
+@pytest.mark.parametrize("bad", [{"images": 1}, {"sizes": ()}, {"sizes": (0,)}, {"shifts": ("lines",) * 3}])
+def test_it_is_checked(bad):
+    with pytest.raises(tta.TTAError, match="a rehearsal takes"):
+        Rehearsal(**bad)
+
+
+def test_unknown_corruptions_are_named():
+    with pytest.raises(ValueError, match="hail"):
+        Rehearsal(shifts=("lines", "saturate", "spatter", "hail"))
+
+
+def test_none_of_the_common_corruptions_is_rehearsed():
+    import corruptions
+
+    assert not {*Rehearsal().shifts} & {*corruptions.COMMON}
+    assert len({*Rehearsal().shifts}) == len(Rehearsal().shifts) == 24

@@ -1,0 +1,171 @@
+"""A judge: learned from images with labels, tells without labels by how much one model errs less than another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tta.guard.contradictions import OF_BATCH, OF_IMAGE, contradictions, describe
+
+#: Descriptions further from their mean than so many deviations count as so far: nothing was learned beyond.
+FAR = 4.0
+#: Ridge, as a share of the number of descriptions.
+RIDGE = 0.01
+#: Groups that are left out one after another, to see how far off the judge is on shifts that it has not seen.
+FOLDS = 4
+#: Points: no judge is better than that.
+LEAST_DOUBT = 1.0
+#: Share of the visits to shifts left out in which a judge is off by less than its doubt.
+SURE_OF = 0.9
+
+
+class Record(NamedTuple):
+    """What two models have said to a batch whose classes are known.
+
+    Attributes:
+        seen: Descriptions of the images that they contradict each other about, (n, 16), float64 on the CPU.
+        won: Of these: 1 if the adapter is right, -1 if the source model is, 0 if neither, (n,).
+        shift: Number of the shift that each of them is under, (n,).
+        counts: Images of the batch under each shift, (S,).
+        stream: Number of the stream that the batch belongs to, and the size of its batches.
+    """
+
+    seen: Tensor
+    won: Tensor
+    shift: Tensor
+    counts: Tensor
+    stream: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls,
+        ours: Tensor,
+        theirs: Tensor,
+        labels: Tensor,
+        appearance: Tensor,
+        shift: Tensor,
+        shifts: int,
+        stream: tuple[int, int],
+    ) -> Record:
+        """A record of logits (B, K), labels (B,), and the shift that each image is under, (B,), of so many."""
+        apart = contradictions(ours, theirs)
+        won = (ours.argmax(1) == labels).double() - (theirs.argmax(1) == labels).double()
+        seen = describe(ours, theirs, appearance)[apart].double().nan_to_num(0, FAR, -FAR)
+        counts = torch.bincount(shift, minlength=shifts)
+        return cls(seen.cpu(), won[apart].cpu(), shift[apart.cpu()], counts, stream)
+
+
+class Judge:
+    """Linear regression from the description of an image to who is right about it.
+
+    Images that both models give the same class make no difference; of the others each is worth +1, -1 or 0, and what is
+    expected of that, summed over a batch, is the difference of the errors. The regression is on the description, the
+    products of the numbers of the image with those of the batch, and two more.
+
+    Attributes:
+        doubts: For each size of batches: points by which it expects too much of the adapter, over a visit to a shift
+            that it has not learned from; in nine of ten visits it is off by less.
+    """
+
+    def __init__(self, mean: Tensor, scale: Tensor, weights: Tensor, doubts: dict[int, float] | None = None) -> None:
+        self.mean, self.scale, self.weights, self.doubts = mean, scale, weights, doubts or {}
+
+    def gain(self, ours: Tensor, theirs: Tensor, appearance: Tensor) -> float:
+        """By how many points the adapter is expected to err less over a batch; the host waits for this number.
+
+        Args:
+            ours: The adapter's logits, (B, K).
+            theirs: The source model's.
+            appearance: Of the batch, see `Style.describe`.
+        """
+        seen = describe(ours, theirs, appearance).double().nan_to_num(0, FAR, -FAR)
+        won = self._expected(seen) * contradictions(ours, theirs)
+        return 100 * float(won.mean())
+
+    def _expected(self, seen: Tensor) -> Tensor:
+        mean, scale, weights = (part.to(seen.device) for part in (self.mean, self.scale, self.weights))
+        inputs = ((_widened(seen) - mean) / scale).clamp(-FAR, FAR)
+        return (inputs @ weights[1:] + weights[0]).clamp(-1, 1)
+
+    def doubt(self, size: int) -> float:
+        """Points by which it may expect too much, for batches of about this size."""
+        near = min(self.doubts, key=lambda known: abs(math.log(known / max(size, 1))))
+        return self.doubts[near]
+
+    @classmethod
+    def learn(cls, records: Sequence[Record]) -> Judge:
+        """Learns from records, and finds out how far off it is on shifts that are left out."""
+        shifts = len(records[0].counts)
+        folds = torch.arange(shifts) % FOLDS
+        off: dict[int, list[Tensor]] = {}
+        for fold in range(min(FOLDS, shifts)):
+            part = cls._fitted(records, folds != fold)
+            for own in _by_stream(records):
+                off.setdefault(own.stream[1], []).append(part._missed(own)[:, (folds == fold) & (own.counts > 0)])
+        whole = cls._fitted(records, folds >= 0)
+        whole.doubts = {size: max(LEAST_DOUBT, 100 * _doubt(torch.cat(parts, 1))) for size, parts in off.items()}
+        return whole
+
+    def _missed(self, own: Record) -> Tensor:
+        """What is expected too much of each shift's images, and how much of its square is chance, (2, S)."""
+        missed, counts = self._expected(own.seen) - own.won, own.counts.clamp(min=1)
+        sums = [
+            torch.zeros(len(counts), dtype=torch.float64).index_add(0, own.shift, values) / counts**power
+            for power, values in ((1, missed), (2, missed.square()))
+        ]
+        return torch.stack(sums)
+
+    @classmethod
+    def _fitted(cls, records: Sequence[Record], used: Tensor) -> Judge:
+        """The regression on the shifts that are used, bool, (S,)."""
+        seen, won = (torch.cat([getattr(r, key)[used[r.shift]] for r in records]) for key in ("seen", "won"))
+        inputs = _widened(seen)
+        width = inputs.shape[1]
+        if len(seen) < 2:  # the models do not contradict each other
+            zeros = torch.zeros(width + 1, dtype=torch.float64)
+            return cls(zeros[1:], torch.ones(width, dtype=torch.float64), zeros)
+        mean, scale = inputs.mean(0), inputs.std(0).clamp(min=1e-6)
+        inputs = ((inputs - mean) / scale).clamp(-FAR, FAR)
+        middle = inputs.mean(0)
+        inputs = inputs - middle
+        ridge = RIDGE * len(inputs) * torch.eye(width, dtype=torch.float64)
+        weights = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ (won - won.mean()))
+        return cls(mean, scale, torch.cat([(won.mean() - middle @ weights)[None], weights]))
+
+    def state(self) -> dict[str, Any]:
+        """What `of_state` takes."""
+        return dict(vars(self))
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Judge:
+        """The judge of a state."""
+        return cls(**state)
+
+
+def _widened(seen: Tensor) -> Tensor:
+    """The descriptions with products, (n, 60)."""
+    image, batch = seen.split((OF_IMAGE, OF_BATCH), 1)
+    ours, theirs_of_us, us_of_theirs, theirs, *unsure = image.unbind(1)
+    products = [one[:, None] * batch for one in (ours, theirs, *unsure)]
+    return torch.cat([seen, *products, (ours * theirs)[:, None], (theirs_of_us * us_of_theirs)[:, None]], 1)
+
+
+def _doubt(missed: Tensor) -> float:
+    """What nine of ten visits stay below; the part that is chance, as visits have few images, is taken out."""
+    over, chance = missed
+    real = (1 - chance.mean() / over.square().mean().clamp(min=1e-12)).clamp(min=0).sqrt()
+    return float(over.quantile(SURE_OF) * real)
+
+
+def _by_stream(records: Sequence[Record]) -> list[Record]:
+    """All records of each stream as one."""
+    found = []
+    for stream in sorted({record.stream for record in records}):
+        own = [record for record in records if record.stream == stream]
+        seen, won, shift = (torch.cat([getattr(record, key) for record in own]) for key in ("seen", "won", "shift"))
+        found.append(Record(seen, won, shift, torch.stack([record.counts for record in own]).sum(0), stream))
+    return found
