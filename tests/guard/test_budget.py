@@ -50,12 +50,12 @@ def test_passes_are_counted_as_hooks_see_them(monkeypatch):
     guard = Guard(choice=Choice(rehearsal=SHORT), budget=Budget(loan=10_000))
     deployed = tta.deploy(NETS["batch_norm"](), "tent", guard=guard, source_data=source_images())
     with PassCounter([deployed.source, deployed.adapter.model]) as counter:
-        for seed in range(40):
+        for seed in range(80):
             deployed(images(seed))
     assert guard.by_adapter
     spent = guard.budget.memory
-    assert spent["adapter"] == 40 * 6 * 2
-    assert spent["images"] == 240
+    assert spent["adapter"] == 80 * 6 * 2
+    assert spent["images"] == 480
     assert spent["answers"] == 54, "until something is known"
     assert spent["guard"] > 0
     assert spent["guard"] % 6 == 0, "a batch through the source model for each look"
