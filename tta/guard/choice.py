@@ -48,8 +48,8 @@ class Choice:
     the model was trained on them, make the source model look better than it is. The audit can be relied upon.
 
     Args:
-        every: Images of the stream from one look to the next, at most; few at first, twice as many after each look
-            that leaves no doubt.
+        every: Images of the stream from one look to the next, at most; few once the adapter is heard, then twice as
+            many after each look that leaves no doubt.
         margin: See above.
         stay: See above.
         memory: Images after which a verdict counts half.
@@ -120,7 +120,7 @@ class Choice:
             source_logits: The source model's.
         """
         assert self.judge is not None, "rehearsed when deployed"
-        ours = self.memory
+        ours, heard = self.memory, self.by_adapter
         gain = self.judge.gain(logits, source_logits, self.style.describe(x))
         kept = ours["weight"] * 0.5 ** (max(ours["since"], len(x)) / self.half)
         weight = kept + len(x)
@@ -129,7 +129,8 @@ class Choice:
         self.style.note()
         self._decide()
         clear = abs(ours["gain"] - self._margin()) > doubt
-        ours.update(since=0, wait=min(self.every, max(2 * SOON, 2 * ours["wait"])) if clear else SOON)
+        longer = min(self.every, max(2 * SOON, 2 * ours["wait"])) if heard else 2 * SOON
+        ours.update(since=0, wait=longer if clear else SOON)
         return Estimate(gain, doubt)
 
     def restart(self) -> None:
