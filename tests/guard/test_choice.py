@@ -72,15 +72,22 @@ def test_verdicts_count_half_after_the_images_that_memory_says():
     assert choice.estimate.gain == pytest.approx(8 / 3)
 
 
-def test_a_few_images_are_not_enough():
+def test_a_few_images_are_not_enough_and_a_look_takes_several_small_batches():
     choice = Choice()
     choice.begin(SourceData(X, torch.zeros(400).long()))
     choice.judge = Says(50.0)
-    for number in range(7):
+    for number in range(6):
         assert not choice.by_adapter, number
-        choice.due(X[:8])
-        choice.look(X[:8], X[:8], X[:8])
+        look(choice, X[:8])
     assert choice.by_adapter
+    wanted = []
+    for _ in range(80):
+        wanted.append(choice.due(X[:8]))
+        if wanted[-1]:
+            choice.look(X[:8], X[:8], X[:8])
+    assert choice.by_adapter
+    assert wanted.index(True) == 31, "after 256 images"
+    assert wanted[31:38] == [True] * 6 + [False], "six batches of eight"
 
 
 def test_where_it_is_close_the_next_look_comes_sooner_and_a_change_of_style_asks_for_one():

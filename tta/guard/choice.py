@@ -16,7 +16,7 @@ from tta.source_data import SourceData
 
 #: Images from a look that leaves doubt to the next.
 SOON = 128
-#: Images without which nothing is known.
+#: Images without which nothing is known, and that a look takes at least: of several batches, if they are small.
 FEW = 48
 
 
@@ -84,6 +84,7 @@ class Choice:
         self.style = Style(data.take(torch.arange(min(len(data), 1000)), like)[0])
         self.memory: dict[str, Any] = {
             "adapter": False, "since": 0, "wait": 0, "gain": 0.0, "weight": 0.0, "doubt": 0.0,
+            "seen": 0, "looked": 0,
         }  # fmt: skip
 
     def rehearse(self, adapter: Adapter, source: nn.Module) -> Judge:
@@ -109,7 +110,7 @@ class Choice:
         if self.style.take(x):
             self.memory["wait"] = 0
         self.memory["since"] += len(x)
-        return bool(self.memory["since"] >= self.memory["wait"])
+        return bool(self.memory["looked"] > 0 or self.memory["since"] >= self.memory["wait"])
 
     def look(self, x: Tensor, logits: Tensor, source_logits: Tensor) -> Estimate:
         """Judges both models' answers to a batch, and decides.
@@ -125,20 +126,22 @@ class Choice:
         kept = ours["weight"] * 0.5 ** (max(ours["since"], len(x)) / self.half)
         weight = kept + len(x)
         gain, doubt = (kept * ours["gain"] + len(x) * gain) / weight, self.judge.doubt(len(x))
-        ours.update(gain=gain, weight=weight, doubt=doubt)
+        ours.update(gain=gain, weight=weight, doubt=doubt, seen=min(FEW, ours["seen"] + len(x)))
         self.style.note()
         self._decide()
         clear = abs(ours["gain"] - self._margin()) > doubt
-        longer = min(self.every, max(2 * SOON, 2 * ours["wait"])) if heard else 2 * SOON
-        ours.update(since=0, wait=longer if clear else SOON)
+        ours.update(since=0, looked=ours["looked"] + len(x))
+        if ours["looked"] >= FEW:
+            longer = min(self.every, max(2 * SOON, 2 * ours["wait"])) if heard else 2 * SOON
+            ours.update(looked=0, wait=longer if clear else SOON)
         return Estimate(gain, doubt)
 
     def restart(self) -> None:
         """After a reset of the adapter: what was known of its state is void, and the source model answers."""
-        self.memory.update(adapter=False, wait=0, gain=0.0, weight=0.0)
+        self.memory.update(adapter=False, wait=0, gain=0.0, weight=0.0, seen=0, looked=0)
 
     def _decide(self) -> None:
-        self.memory["adapter"] = self.memory["weight"] >= FEW and self.memory["gain"] > self._margin()
+        self.memory["adapter"] = self.memory["seen"] >= FEW and self.memory["gain"] > self._margin()
 
     def _margin(self) -> float:
         """Points by which the adapter must be better to be heard, or to go on to be heard."""

@@ -61,7 +61,7 @@ class Learner:
         source = self.source(x) if due or by_source else None
         if source is not None:
             guard.budget.spent("answers" if by_source else "guard", len(x))
-        if by_source and not due and guard.budget.rests:
+        if by_source and guard.budget.rests:
             return self._rest(x, source)
         outcome = propose(self.adapter, guard, self._undo, x, source, record=due)._replace(source=source)
         guard.budget.learned(len(x))
