@@ -25,6 +25,7 @@ from torch import Tensor
 
 import tta
 from tta.deployment import Guard
+from tta.guard.judge import Judge
 from tta.registry import method, split_preset
 from tta.scenarios import Scenario
 from tta.setup import Setup
@@ -70,14 +71,17 @@ def read(cells: Path) -> list[dict[str, Any]]:
 
 
 def measure(
-    lab: SetupLab, name: str, settings: dict[str, Any], batches: list[Any], source: np.ndarray
+    lab: SetupLab, name: str, settings: dict[str, Any], batches: list[Any], source: np.ndarray, judges: dict[str, Judge]
 ) -> dict[str, Any]:
-    """One method on one stream."""
-    model, data = lab.model, lab.source_data
+    """One method on one stream; `judges` keeps what was rehearsed, which does not depend on the stream."""
+    model, data, guard = lab.model, lab.source_data, Guard.usual()
     base, preset = split_preset(name)
-    needed = data if method(base).requires.source_data else None
+    needed, which = data if method(base).requires.source_data else None, name + json.dumps(settings)
+    assert guard.choice is not None
+    guard.choice.judge = judges.get(which)
     alone = tta.wrap(model, base, preset=preset, source_data=needed, **settings)
-    deployed = tta.deploy(model, base, preset=preset, source_data=data, guard=Guard.usual(), **settings)
+    deployed = tta.deploy(model, base, preset=preset, source_data=data, guard=guard, **settings)
+    judges[which] = judge = guard.choice.rehearse(deployed.adapter, deployed.source)
     (unguarded, guarded), seconds = answers([alone, deployed], batches)
     taken = seconds[:, 1:].sum(1)  # the first batch warms up
     report, budget = deployed.report(), deployed.guard.budget
@@ -93,6 +97,7 @@ def measure(
         "by_source": 100 * report["images_by_source"] / report["images"],
         "rejected": 100 * report["rejected_images"] / report["images"], "looks": report["looks"],
         "rolled_back": report["rolled_back"], "resets": report["resets"], "n": len(source),
+        "doubt": judge.doubt(len(batches[0].x)),
     }  # fmt: skip
 
 
@@ -113,10 +118,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--channels-last", action="store_true", help="of the adapters, alone and deployed")
     parser.add_argument("--out", type=Path, required=True, help="folder of cells.jsonl and table.md")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    cells = options.out / "cells.jsonl"
+    cells, judges = options.out / "cells.jsonl", dict[str, Judge]()
     lab = SetupLab(Setup(
         dataset=options.dataset, data=options.data, model=options.model, domains=tuple(options.domains),
         severity=options.severity, limit=options.limit, device=options.device, threads=options.threads,
@@ -138,7 +144,8 @@ def main() -> None:
         with torch.no_grad():
             source = answers([lab.model], batches)[0][0]
         for asked in wanted:
-            row = asked | measure(lab, asked["method"], asked["settings"], batches, source)
+            settings = asked["settings"] | ({"channels_last": True} if options.channels_last else {})
+            row = asked | measure(lab, asked["method"], settings, batches, source, judges)
             row = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
             with cells.open("a") as file:
                 file.write(json.dumps(row) + "\n")

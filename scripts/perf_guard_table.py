@@ -8,7 +8,8 @@ COLUMNS = (
     ("n", "n", 0), ("source", "source", 1), ("alone", "alone", 1), ("guarded", "guarded", 1),
     ("harm alone", "harm_alone", 1), ("harm guarded", "harm_guarded", 1), ("windows harmed %", "windows_harmed", 0),
     ("gain kept %", "gain_kept", 0), ("cost passes %", "cost_passes", 1), ("with answers %", "cost_with_answers", 1),
-    ("seconds %", "cost_seconds", 0), ("by source %", "by_source", 0), ("looks", "looks", 0), ("resets", "resets", 0),
+    ("seconds %", "cost_seconds", 0), ("by source %", "by_source", 0),
+    ("doubt", "doubt", 1), ("looks", "looks", 0), ("resets", "resets", 0),
 )  # fmt: skip
 
 
