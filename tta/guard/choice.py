@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
 
     Attributes:
         gain: Points by which the adapter errs less than the source model, over the images of late.
-        doubt: Points by which that was too much in the rehearsal, on shifts that were left out, in one of ten visits.
+        doubt: Points by which that was too much in the rehearsal, on shifts that were left out, at most, in 85 of 100 visits.
     """
 
     gain: float
@@ -39,7 +39,7 @@ class Choice:
     teach a judge what gain and harm look like with this network and this method (`Rehearsal`, `Judge`). On the stream
     the judge sees both models' answers to a batch now and then, and its verdicts are averaged. The adapter is heard if
     its gain is beyond doubt: over `margin` times what the judge has expected too much, on shifts that it had not seen,
-    in all but a tenth of the visits. It goes on to be heard while the gain is over `stay` times that. Otherwise, and
+    in 85 of 100 visits. It goes on to be heard while the gain is over `stay` times that. Otherwise, and
     before anything is known, the source model answers.
 
     Cost: the rehearsal, once; a batch through the source model for each look, as often as the guard's budget allows,

@@ -17,6 +17,8 @@ from tta.source_data import SourceData
 
 #: Severities of the shifts, in turns.
 SEVERITIES = (5, 2, 4)
+#: Images, uint8; their labels; and the number of the shift that each is under.
+Images = tuple[Tensor, Tensor, Tensor]
 
 
 def _usual() -> tuple[str, ...]:
@@ -29,9 +31,10 @@ def _usual() -> tuple[str, ...]:
 class Rehearsal:
     """What is rehearsed: labelled source images under corruptions, in several orders and sizes of batches.
 
-    In batches of `sizes[0]`: one shift after another, all mixed, and one after another with the images sorted by class;
-    in smaller ones the first two, with half of the images. The adapter begins each of these streams anew, and learns on
-    the way as it will later, so that the judge sees it early and late, where it gains, and where it fails.
+    In batches of `sizes[0]`: one shift after another, all mixed, and one after another with images of one to three
+    classes together; in smaller ones the first two, with half of the images. The adapter begins each of these streams
+    anew, and learns on the way as it will later, so that the judge sees it early and late, where it gains, and where it
+    fails.
 
     Cost: for N shifts, `images` each, about 4 N images through the adapter and the source model, once, before the first
     answer; the adapter is then reset. Memory: these images under all shifts, 8 bits a value.
@@ -78,9 +81,9 @@ class Rehearsal:
                 f"a rehearsal knows images of 1 or 3 channels, not {data.images.shape[1]}: pass a guard without choice"
             )
         like = next((t for t in (*source.parameters(), *source.buffers()) if t.is_floating_point()), torch.zeros(()))
-        x, labels, shift = self._images(data)
         records = list[Record]()
-        for number, (size, batches) in enumerate(self._streams(labels, shift)):
+        shuffled, by_class = self._met_images(data, few=False), self._met_images(data, few=True)
+        for number, (size, (x, labels, shift), batches) in enumerate(self._streams(shuffled, by_class)):
             adapter.reset()
             for index in batches:
                 batch = (x[index].to(like.device).to(like.dtype) / 255, labels[index].to(like.device))
@@ -91,34 +94,50 @@ class Rehearsal:
             raise TTAError("the adapter gives no finite answer to any image of the rehearsal: it is of no use here")
         return Judge.learn(records)
 
-    def _images(self, data: SourceData) -> tuple[Tensor, Tensor, Tensor]:
-        """Source images under all shifts and none, uint8; their labels, and the number of the shift of each."""
+    def _met_images(self, data: SourceData, few: bool) -> Images:
+        """Source images under all shifts and none, uint8; their labels, and the number of the shift of each.
+
+        Args:
+            data: The source images.
+            few: Whether those that come together are of one, two or three classes.
+        """
         generator = torch.Generator().manual_seed(self.seed)
-        parts, labels, count = list[Tensor](), list[Tensor](), min(self.images, len(data))
+        known = data.needed_labels("a rehearsal").cpu()
+        parts, labels = list[Tensor](), list[Tensor]()
         for number, name in enumerate((None, *self.shifts)):
-            index = torch.randperm(len(data), generator=generator)[:count]
-            clean, own = data.take(index, torch.zeros((), device=data.images.device))
+            index = torch.randperm(len(data), generator=generator)[: self.images]
+            if few:
+                chunks = index.split(self.sizes[0])
+                index = torch.cat([_of_few_classes(known, len(c), number + k, generator) for k, c in enumerate(chunks)])
+            clean, _ = data.take(index, torch.zeros((), device=data.images.device))
             severity = SEVERITIES[number % len(SEVERITIES)]
             seen = clean if name is None else corruptions.corrupt(clean, name, severity, seed=self.seed, index=index)
             parts.append((seen * 255).round().clamp(0, 255).to("cpu", torch.uint8))
-            assert own is not None
-            labels.append(own.cpu())
-        shift = torch.arange(len(parts)).repeat_interleave(count)
+            labels.append(known[index])
+        shift = torch.arange(len(parts)).repeat_interleave(len(parts[0]))
         return torch.cat(parts), torch.cat(labels), shift
 
-    def _streams(self, labels: Tensor, shift: Tensor) -> Iterator[tuple[int, Sequence[Tensor]]]:
-        """The size of the batches of every stream, and the indices of the images in each batch."""
+    def _streams(self, shuffled: Images, by_class: Images) -> Iterator[tuple[int, Images, Sequence[Tensor]]]:
+        """Of every stream the size of its batches, its images, and the indices of those in each batch."""
         generator = torch.Generator().manual_seed(self.seed + 1)
         sequence = torch.randperm(len(self.shifts) + 1, generator=generator)
-        visits = [(shift == number).nonzero()[:, 0] for number in sequence]
+        visits = [(shuffled[2] == number).nonzero()[:, 0] for number in sequence]
         for place, size in enumerate(self.sizes):
             used = visits if place == 0 else [visit[: len(visit) // 2] for visit in visits]
             together = torch.cat(used)
-            yield size, [part for visit in used for part in visit.split(size)]
-            yield size, together[torch.randperm(len(together), generator=generator)].split(size)
+            visited = [part for visit in used for part in visit.split(size)]
+            yield size, shuffled, visited
+            yield size, shuffled, together[torch.randperm(len(together), generator=generator)].split(size)
             if place == 0:
-                by_class = (visit[labels[visit].argsort(stable=True)] for visit in used)
-                yield size, [part for visit in by_class for part in visit.split(size)]
+                yield size, by_class, visited
+
+
+def _of_few_classes(labels: Tensor, count: int, number: int, generator: torch.Generator) -> Tensor:
+    """Indices of so many images of one, two or three classes, in turns."""
+    classes = labels.unique()
+    some = classes[torch.randperm(len(classes), generator=generator)[: 1 + number % 3]]
+    among = torch.isin(labels, some).nonzero()[:, 0]
+    return among[torch.randint(len(among), (count,), generator=generator)]
 
 
 def _met(
