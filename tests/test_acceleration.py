@@ -69,6 +69,12 @@ def test_bf16_answers_nearly_the_same(name):
     assert [*fast.export().state_dict()] == [*plain.export().state_dict()]
 
 
+def test_the_export_of_a_mixture_of_weights_in_bf16_is_plain():
+    exported = wrapped("tent+wise", resnet(), precision="bf16").export()
+    assert not any(isinstance(module, Accelerated) for module in exported.modules())
+    assert not any(p.requires_grad for p in exported.parameters())
+
+
 def test_statistics_of_batch_norms_are_taken_in_float32():
     x = torch.rand(64, 8, 9, 9, generator=torch.Generator().manual_seed(0)).bfloat16() + 100
     layer = tta.norms.MixedBatchNorm(nn.BatchNorm2d(8), 1.0)

@@ -5,7 +5,7 @@ from small import wrapped
 
 import tta
 from tta.contract import NETS, PROMISES, Case
-from tta.registry import method
+from tta.registry import list_wrappers, method, wrapper
 
 
 def runs_on(name: str, kind: str) -> bool:
@@ -42,3 +42,9 @@ def test_it_is_documented(name):
         assert word in cls.__doc__, word
     assert cls.updates
     assert cls.cost
+
+
+@pytest.mark.parametrize("name", list_wrappers())
+def test_a_wrapper_is_documented(name):
+    for word in ("Updates:", "State:", "Cost", "emory:", "Needs:"):
+        assert word in wrapper(name).__doc__, word
