@@ -48,7 +48,7 @@ def test_no_method_that_harms_is_recommended_without_saying_so(told):
         if one["stream"] == "mixed":
             one.update(difference=8.0, low=6.0, high=9.0)
     found = advice.adaptation(told)
-    assert "like continual (batches of 16): it harms mixed (batches of 16) (50 % of the streams tested)" in found.text
+    assert "like continual: it harms mixed (50 % of the streams tested)" in found.text
     assert "mixed" in found.because
 
 

@@ -193,8 +193,9 @@ def adaptation(content: dict[str, Any]) -> Advice:
 def _streams(content: dict[str, Any], method: str) -> tuple[list[str], list[str]]:
     """Where a method gains for sure, and where it harms or fails."""
     gains, harms = [], []
+    sizes = {one["batch_size"] for one in content["adaptation"]["entries"]}
     for one in content["adaptation"]["entries"]:
-        name = f"{one['stream']} (batches of {one['batch_size']})"
+        name = one["stream"] + (f" (batches of {one['batch_size']})" if len(sizes) > 1 else "")
         if one["method"] == method and not one["refused"]:
             if one["failed"] or one["difference"] > MARGIN:
                 harms.append(name)
