@@ -83,6 +83,7 @@ class Report(Setup):
         extent = replace(extent, methods=self.methods or extent.methods, streams=self.streams or extent.streams)
         self._check(extent)
         names, lab = self._lab(extent)
+        call.check_comparable(others, lab.images, names, (0.0,) if self.natural else extent.severities)
         if self.out is None:
             complain("no --out is given: the summary will be shown here, and nothing is kept")
         place = None if self.out is None else self.out / call.CELLS
