@@ -7,6 +7,7 @@ import pytest
 import torch
 from fakes import domains
 from nets import resnet
+from small import wrapped
 from torch import nn
 
 import tta
@@ -19,27 +20,6 @@ from tta.lab import Given
 from tta.registry import method
 from tta.streams import make_stream
 from tta.table import caption
-
-SETTINGS = {
-    "cotta": {"views": 2, "gate": 2.0},
-    "ttaug": {"views": 2},
-    "memo": {"views": 2},
-    "ttaug_gated": {"views": 2, "step": 1},
-    "ttaug_close": {"views": 2},
-    "foa": {"population": 3},
-    "crop_select": {"crops": 2, "fit": "resize"},
-    "rotta": {"capacity": 8, "frequency": 4},
-    "sotta": {"capacity": 8, "frequency": 4, "threshold": 0.0},
-    "note": {"capacity": 8, "frequency": 4},
-    "petta": {"capacity": 8},
-    "adacontrast": {"queue": 16, "warm_up": 8, "neighbours": 3},
-    "rmt": {"warm_up": 12, "warm_up_batch": 6},
-}
-
-
-def wrapped(name, model, **options):
-    data = (images(99), torch.arange(6)) if method(name).requires.source_data else None
-    return tta.wrap(model, name, source_data=data, **SETTINGS.get(name, {}), **options)
 
 
 def tiny():
@@ -87,6 +67,12 @@ def test_bf16_answers_nearly_the_same(name):
     torch.testing.assert_close(a, b, atol=0.02, rtol=0)
     assert not any(isinstance(module, Accelerated) for module in fast.export().modules())
     assert [*fast.export().state_dict()] == [*plain.export().state_dict()]
+
+
+def test_the_export_of_a_mixture_of_weights_in_bf16_is_plain():
+    exported = wrapped("tent+wise", resnet(), precision="bf16").export()
+    assert not any(isinstance(module, Accelerated) for module in exported.modules())
+    assert not any(p.requires_grad for p in exported.parameters())
 
 
 def test_statistics_of_batch_norms_are_taken_in_float32():
@@ -167,3 +153,16 @@ def test_the_options_are_part_of_the_key_the_name_the_provenance_and_the_caption
 def test_a_copy_of_an_accelerated_adapter_is_accelerated():
     adapter = wrapped("tent", resnet(), precision="bf16")
     assert torch.equal(copy.deepcopy(adapter.model)(images(0)), adapter.model(images(0)))
+
+
+@pytest.mark.parametrize("name", ["tent", "cotta", "rotta", "t3a", "tent+wise"])
+def test_a_state_saved_in_bf16_loads_into_a_plain_adapter_and_the_other_way_round(name):
+    model = resnet()
+    fast, plain = wrapped(name, model, precision="bf16", channels_last=True), wrapped(name, model)
+    assert [*fast.state_dict()] == [*plain.state_dict()]
+    for saved, loaded in ((fast, plain), (plain, fast)):
+        saved(images(0))
+        loaded.load_state_dict(saved.state_dict())
+        kept, state = saved.state_dict(), loaded.state_dict()
+        assert all(torch.equal(state[key], value) for key, value in kept.items() if isinstance(value, torch.Tensor))
+        torch.testing.assert_close(loaded.predict(images(1)), saved.predict(images(1)), atol=0.1, rtol=0.1)

@@ -50,6 +50,19 @@ def test_help_methods_and_corruptions(capsys):
         assert shown.err == ""
 
 
+def test_a_method_is_told_with_its_settings_and_presets(capsys):
+    assert main(["methods", "cotta"]) == 0
+    told = capsys.readouterr().out
+    for part in ("Memory: six models", "Wang et al.", "    restore = 0.01\n", "    cotta:fast  ", "gate=0.72"):
+        assert part in told, part
+    assert main(["methods", "+recurring"]) == 0
+    assert "    every = 1000\n" in capsys.readouterr().out
+    assert main(["methods", "source"]) == 0
+    assert "Settings" not in capsys.readouterr().out
+    assert main(["methods", "cota"]) == 2
+    assert "did you mean 'cotta'" in capsys.readouterr().err
+
+
 def test_methods_take_one_line_each(capsys):
     import tta
     from tta.registry import list_wrappers

@@ -2,16 +2,12 @@
 
 import pytest
 import torch
+from small import SETTINGS
 
 import tta
 from tta.contract import NETS, images, source_images
 from tta.deployment import Guard
 
-SETTINGS = {
-    "cotta": {"views": 2, "gate": 2.0},
-    "rotta": {"capacity": 8, "frequency": 4},
-    "note": {"capacity": 8, "frequency": 4},
-}
 METHODS = ("source", "bn", "tent", "eata", "cotta", "rotta", "note", "t3a", "lame", "tent+wise")
 CASES = [("batch_norm", name) for name in METHODS] + [("layer_norm", "tent"), ("group_norm", "cotta")]
 #: For ONNX: batch norm with its own statistics, with those of the batch, a replaced classifier, and attention.

@@ -116,6 +116,15 @@ class Accelerated(nn.Module):
             return out.clone()  # the next replay writes to the same memory
         return out
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The network's own: a state that was saved with these options loads without them, and the other way round."""
+        return self.network.state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            state_dict[f"{prefix}network.{key.removeprefix(prefix)}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _compile(self) -> None:
         """Compiles the network once; a copy is compiled again, by the compiler's cache.
 

@@ -50,6 +50,7 @@ examples:
   tta serve                a model behind a guard, over HTTP
   tta compare A B          two finished runs, on the same images, with intervals
   tta methods              the methods, what they update, need and cost
+  tta methods cotta        all of one: what it does, its settings and its presets
   tta check FILE.py:CLASS  whether a method of yours keeps what all methods promise
   tta reproduce            published values, and whether they come out here"""
 

@@ -17,6 +17,8 @@ from tta.errors import TTAError
 if TYPE_CHECKING:
     import torch
 
+    from tta.adapter import Adapter
+
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
 
@@ -24,10 +26,17 @@ OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 class Methods:
     """List the methods: name, cost in forwards (F) and backwards (B) per image, what they update and need."""
 
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")] = None
+    """Tell all of this one: what it does, where it differs from the published code, its settings and its presets."""
+
     def run(self) -> int:
-        """Prints one line per method."""
+        """Prints one line per method, or all of one."""
         from tta.registry import list_methods, list_wrappers, method, wrapper
 
+        if self.name is not None:
+            known = self.name.removeprefix("+")
+            sys.stdout.write(described(wrapper(known) if known in list_wrappers() else method(known)))
+            return OK
         rows = [("method", "cost", "updates", "needs", "")]
         for name in list_methods():
             try:
@@ -69,6 +78,29 @@ class Corruptions:
         return OK
 
 
+def described(cls: type[Adapter]) -> str:
+    """All of a method: what its file and its class say, the settings, and what the presets change."""
+    import dataclasses
+    import inspect
+
+    from tta.registry import presets
+
+    default = cls.Config()
+    settings = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}
+    settings.pop("inner", None)  # of a wrapper
+    about = first_line(inspect.getmodule(cls))
+    lines = [*([about, ""] if about else []), inspect.getdoc(cls) or "", ""]
+    lines += ["Settings:", *(f"    {name} = {value!r}" for name, value in settings.items()), ""] if settings else []
+    found = presets(cls)
+    lines += ["Presets:"] if found else []
+    for name in found:
+        preset = getattr(cls.Config, name)
+        changed = {key: getattr(preset(), key) for key in settings if getattr(preset(), key) != settings[key]}
+        changes = ", ".join(f"{key}={value!r}" for key, value in changed.items()) or "the defaults"
+        lines += [f"    {cls.name}:{name}  {first_line(preset)}", f"        {changes}"]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def choose_device(name: str, threads: int | None) -> torch.device:
     """The device of that name, after setting the number of CPU threads.
 
@@ -93,9 +125,9 @@ def choose_device(name: str, threads: int | None) -> torch.device:
     return device
 
 
-def first_line(cls: type) -> str:
-    """The first line of a class's docstring."""
-    return (cls.__doc__ or "").strip().partition("\n")[0]
+def first_line(documented: object) -> str:
+    """The first line of a docstring."""
+    return (documented.__doc__ or "").strip().partition("\n")[0]
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tta.adapter import Adapter
+from tta.answering import Answer, Answering
 from tta.errors import TTAError
 from tta.guard.audit import Interval
 from tta.guard.background import Worker
@@ -22,22 +23,6 @@ from tta.guard.metrics import Metrics
 from tta.guard.proposal import Outcome
 from tta.guard.snapshots import Snapshots
 from tta.source_data import SourceData
-
-
-class Answer(NamedTuple):
-    """The answer to a batch.
-
-    Attributes:
-        logits: (B, K), detached.
-        ids: Numbers of the images, to give labels for later (`Deployed.audit`).
-        by_adapter: Whether the adapter has answered; if not, the source model has.
-        version: Of the adapter that has answered: the updates committed and the resets before.
-    """
-
-    logits: Tensor
-    ids: range
-    by_adapter: bool
-    version: int
 
 
 class Deployed(nn.Module):
@@ -84,6 +69,8 @@ class Deployed(nn.Module):
         #: Learning, checks and choice, and answering: whoever takes both takes them in this order.
         self._learning, self._answering = threading.RLock(), threading.RLock()
         self._learner = Learner(adapter, shadow, self.source, guard, self.log, self._answering)
+        learn = self._learn if shadow is None else None
+        self._answers = Answering(adapter, self.source, guard, self.metrics, self.log, self._answering, learn)
         self._worker: Worker[Lesson] | None = None
 
     @property
@@ -124,80 +111,15 @@ class Deployed(nn.Module):
             x = self.adapter._checked(x)
             if self._worker is None:
                 with self._learning, self._answering:
-                    answer, later = self._answer(x)
+                    answer, later = self._answers.answer(x, self.version, self.frozen)
             else:
                 with self._answering:
-                    answer, later = self._answer(x)
+                    answer, later = self._answers.answer(x, self.version, self.frozen)
                 if later is not None:
                     self._worker.put(later)
         with self._answering:
             self.metrics.latencies["answer"].add(time.perf_counter() - started)
         return answer
-
-    def _answer(self, x: Tensor) -> tuple[Answer, Lesson | None]:
-        teach, apart, rejected = self.guard.sort(x)
-        self.metrics.count("batches")
-        self.metrics.count("images", len(x))
-        self.metrics.count("rejected_images", sum(rejected.values()))
-        if any(rejected.values()):
-            self.log.add("rejected", **{name: count for name, count in rejected.items() if count})
-        ids, version = self.guard.audit.number(len(x)), self.version
-        regular, taught = x, Lesson(x, list(ids))
-        if not bool(teach.all()):
-            regular = x[~apart]
-            taught = Lesson(x[teach], [n for n, yes in zip(ids, teach.tolist(), strict=True) if yes])
-        logits, by_adapter, later = self._answer_regular(regular, taught)
-        self.metrics.count("images_by_source", len(x) if not by_adapter else len(x) - len(regular))
-        if len(regular) < len(x):
-            theirs = self.source(x[apart].nan_to_num(0, 1, 0).clamp(0, 1))
-            whole = theirs.new_empty(len(x), *theirs.shape[1:])
-            whole[apart] = theirs
-            if logits is not None:
-                whole[~apart] = logits.to(whole.dtype)
-            logits = whole
-        assert logits is not None
-        return Answer(logits.detach(), ids, by_adapter, version), later
-
-    def _answer_regular(self, x: Tensor, taught: Lesson) -> tuple[Tensor | None, bool, Lesson | None]:
-        """Answers to images that are not kept apart, whether the adapter gave them, and what is to be learned later."""
-        learns = not self.frozen and len(taught.x) > 0
-        if not learns:
-            self.metrics.count("skipped")
-        if len(x) == 0:
-            return None, False, None
-        guard, at_once = self.guard, learns and self._worker is None
-        whole = at_once and len(taught.x) == len(x)  # what is learned from is answered on the way
-        asked = guard.by_adapter and not whole
-        ours = self._predicted(x) if asked else None
-        theirs, trusted = None, not asked or ours is not None
-        if at_once:
-            outcome = self._learn(taught)
-            trusted = trusted and outcome.kind != "reset"
-            if whole:
-                ours, theirs = outcome.logits, outcome.source
-            if outcome.kind == "rolled back" and self.adapter.answers == "after":
-                ours = None
-        if trusted and guard.by_adapter:
-            ours = self._predicted(x) if ours is None else ours
-            if ours is not None and bool(ours.isfinite().all()):
-                return ours, True, None if at_once or not learns else taught
-        theirs = self.source(x) if theirs is None else theirs
-        return theirs, False, None if at_once or not learns else taught
-
-    def _predicted(self, x: Tensor) -> Tensor | None:
-        """The adapter's answer; None where it raised, so that the source model gives one."""
-        try:
-            return self.adapter.predict(x)
-        except TTAError:
-            raise
-        except Exception as error:  # of the method: the answer must not be lost with it
-            self._failed("no answer of the adapter", error)
-            return None
-
-    def _failed(self, event: str, error: Exception) -> None:
-        with self._answering:
-            self.metrics.count("failures")
-        self.log.add(event, why=f"{type(error).__name__}: {error}"[:200])
 
     # Learning
 
@@ -213,7 +135,7 @@ class Deployed(nn.Module):
             try:
                 self.snapshot()
             except (OSError, TTAError) as error:  # a full disk: answers and learning go on, the log says so
-                self._failed("no snapshot", error)
+                self._answers.failed("no snapshot", error)
         return outcome
 
     # What an operator does
@@ -222,6 +144,7 @@ class Deployed(nn.Module):
         """Takes the true classes of images that were answered, as sparse and as late as they come.
 
         Images that only one of the two models has answered count for nothing; ask for labels of images drawn at random.
+        After a kill, numbers that were given since the last snapshot are given again: drop the labels of such images.
         Where harm is certified the adapter is reset, and the comparison begins anew.
 
         Args:
@@ -303,7 +226,10 @@ class Deployed(nn.Module):
         with self._learning, self._answering, torch.inference_mode(False), torch.no_grad():
             for each in self._learner.adapters():
                 each.load_state_dict(state["adapter"])
+            given = self.guard.audit.memory["next"]
             self.guard.set_state(copy.deepcopy(state["guard"]))
+            # no two images get one number: a label that comes late must not reach another image
+            self.guard.audit.memory["next"] = max(given, self.guard.audit.memory["next"])
             self.metrics.counters |= state["counters"]
             self._learner.version = state["version"]
             self.log.add("restored", version=version)

@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 
 from tta import provenance
+from tta.answering import Answer
 from tta.checkpoints import state_sha256
-from tta.deployed import Answer, Deployed
+from tta.deployed import Deployed
 from tta.errors import TTAError
 from tta.guard.background import WhenFull, Worker
 from tta.guard.guard import Guard

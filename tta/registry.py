@@ -205,9 +205,8 @@ def configuration(
     """
     cls = method(name)
     if config is None:
-        presets = [key for key, value in vars(cls.Config).items() if isinstance(value, classmethod)]
-        if preset is not None and preset not in presets:
-            raise unknown(f"preset of {name}", preset, presets or ["none"])
+        if preset is not None and preset not in presets(cls):
+            raise unknown(f"preset of {name}", preset, presets(cls) or ["none"])
         config = getattr(cls.Config, preset)() if preset else cls.Config()
     elif preset is not None:
         raise TTAError("give either a config or a preset, not both")
@@ -219,6 +218,11 @@ def configuration(
     chosen = [{key: value for key, value in overrides.items() if key in fields} for fields in known]
     changed = [dataclasses.replace(one, **its) for one, its in zip((config, *around), chosen, strict=True)]
     return changed[0], tuple(changed[1:])
+
+
+def presets(cls: type[Adapter]) -> list[str]:
+    """Names of the published settings of a method."""
+    return [key for key, value in vars(cls.Config).items() if isinstance(value, classmethod)]
 
 
 def _fields(config: Any) -> set[str]:

@@ -83,6 +83,9 @@ class Report(Setup):
         extent = replace(extent, methods=self.methods or extent.methods, streams=self.streams or extent.streams)
         self._check(extent)
         names, lab = self._lab(extent)
+        call.check_comparable(others, lab.images, names, (0.0,) if self.natural else extent.severities)
+        if self.out is None:
+            complain("no --out is given: the summary will be shown here, and nothing is kept")
         place = None if self.out is None else self.out / call.CELLS
         try:
             measured = gather(lab, names, extent, name=self.profile, out=place, watching=_bar)
@@ -158,7 +161,6 @@ class Report(Setup):
 
     def _write(self, finished: call.Report) -> None:
         if self.out is None:
-            complain("nothing was written, for no --out was given")
             return
         files = finished.write(self.out, self.format)
         sys.stdout.write("".join(f"{file}\n" for file in files))

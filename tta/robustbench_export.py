@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tta.errors import TTAError
 from tta.files import folder, write
 from tta.mce import clean_error, corruption_errors
+from tta.reporting.words import short
 
 if TYPE_CHECKING:
     from tta.results import Results
@@ -47,7 +49,7 @@ def write_robustbench(results: Results, out: Path) -> list[Path]:
     place = folder(folder(folder(out, "the folder") / data, "the folder") / "corruptions", "the folder")
     files, lines = [], {}
     for method in results.methods():
-        name = f"{model}_{method}".replace(":", "-").replace("/", "-")
+        name = "_".join(re.sub(r"[^\w.+-]+", "-", word).strip("-") for word in (short(model), method))
         accuracies = _accuracies(results, method)
         lines[name] = {key: value / 100 for key, value in accuracies.items()}
         files.append(place / f"{name}.json")

@@ -5,23 +5,13 @@ import copy
 import pytest
 import torch
 from rehearsals import usual
+from small import SETTINGS
 
 import tta
 from tta.contract import NETS, images, source_images
 from tta.deployment import Guard
 from tta.registry import method
 
-SETTINGS = {
-    "cotta": {"views": 2, "gate": 2.0},
-    "ttaug": {"views": 2},
-    "foa": {"population": 3},
-    "rotta": {"capacity": 8, "frequency": 4},
-    "note": {"capacity": 8, "frequency": 4},
-    "sotta": {"capacity": 8, "frequency": 4, "threshold": 0.0},
-    "petta": {"capacity": 8},
-    "adacontrast": {"queue": 16, "warm_up": 8, "neighbours": 3},
-    "rmt": {"warm_up": 12, "warm_up_batch": 6},
-}
 METHODS = (
     "source", "bn", "tent", "eata", "sar", "cotta", "rotta", "note", "roid", "lame", "t3a", "ttaug", "petta", "rmt",
     "adacontrast", "sotta", "tent+wise",

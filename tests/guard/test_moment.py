@@ -2,35 +2,18 @@
 
 import pytest
 import torch
+from small import wrapped
 
 import tta
 from tta.contract import NETS, images
 from tta.guard.moment import Moment
-from tta.registry import method
 
-SETTINGS = {
-    "cotta": {"views": 2, "gate": 2.0},
-    "ttaug": {"views": 2},
-    "memo": {"views": 2},
-    "ttaug_gated": {"views": 2, "step": 1},
-    "ttaug_close": {"views": 2},
-    "crop_select": {"crops": 2, "fit": "resize"},
-    "tent+recurring": {"every": 3},
-    "cotta+asr": {"views": 2, "gate": 2.0},
-    "rotta": {"capacity": 8, "frequency": 4},
-    "sotta": {"capacity": 8, "frequency": 4, "threshold": 0.0},
-    "note": {"capacity": 8, "frequency": 4},
-    "petta": {"capacity": 8},
-    "adacontrast": {"queue": 16, "warm_up": 8, "neighbours": 3},
-    "rmt": {"warm_up": 12, "warm_up_batch": 6},
-}
 WRAPPED = ("tent+recurring", "cotta+asr", "tent+wise")
 
 
 def adapter(name):
-    data = (images(99), torch.arange(6)) if method(name).requires.source_data else None
     try:
-        return tta.wrap(NETS["batch_norm"](), name, source_data=data, **SETTINGS.get(name, {}))
+        return wrapped(name, NETS["batch_norm"]())
     except tta.TTAError:
         pytest.skip("the method does not run on this network")
 

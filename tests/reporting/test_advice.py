@@ -48,7 +48,7 @@ def test_no_method_that_harms_is_recommended_without_saying_so(told):
         if one["stream"] == "mixed":
             one.update(difference=8.0, low=6.0, high=9.0)
     found = advice.adaptation(told)
-    assert "like continual (batches of 16): it harms mixed (batches of 16) (50 % of the streams tested)" in found.text
+    assert "like continual: it harms mixed (50 % of the streams tested)" in found.text
     assert "mixed" in found.because
 
 
@@ -78,7 +78,16 @@ def test_the_gap(told, error, level):
 def test_confidence(told, shifted, before, after, words):
     told["confidence"]["shifted"]["ece"] = shifted
     told["confidence"]["temperature"]["shifted"].update(ece_before=before, ece_after=after)
+    told["confidence"]["temperature"]["mistakes"] = 10
     assert words in advice.confidence(told).text
+    told["confidence"]["temperature"]["mistakes"] = 9
+    assert ("too few mistakes" in advice.confidence(told).text) == (shifted > 5), "nothing can be said of a temperature"
+
+
+def test_where_a_corruption_is_one_batch_the_order_of_its_images_is_nothing(told):
+    assert "fit in one batch" not in advice.adaptation(told).limits
+    told["data"]["n"] = 16
+    assert "All 16 images of a corruption fit in one batch" in advice.adaptation(told).limits
 
 
 def test_what_is_not_the_case_is_not_said(told):

@@ -106,7 +106,14 @@ def test_the_page_shows_the_numbers(page, content):
     assert len(heat) == len(told["grid"])
     assert [float(a["data-value"]) for a in heat] == [cell["error"] for cell in told["grid"]]
     for advice in content["advice"]:
-        assert advice["text"] in page.text
+        assert page.text.count(advice["text"]) == 1 + (advice["level"] == "act"), "what to act on stands at the top too"
+
+
+def test_where_there_is_nothing_to_act_on_the_page_says_so(report):
+    calm = [one | {"level": "know"} for one in report.content["advice"]]
+    text = Page(Report({**report.content, "advice": calm}, {"cells": []}, report.grid).html()).text
+    assert "Nothing to act on" in text
+    assert "To act on" not in text
 
 
 def test_ink_is_legible_on_every_colour():

@@ -113,6 +113,13 @@ def test_the_command(tmp_path, capsys):
     assert main([*arguments, "mean_error > 99"]) == 0
 
 
+def test_what_cannot_be_compared_is_refused_before_anything_is_measured(report, tmp_path, monkeypatch, capsys):
+    report.write(tmp_path, ["json"])
+    monkeypatch.setattr("tta.reporting.gather.gather", None)
+    assert main([*QUICK, "--domains", "snow", "--compare", str(tmp_path)]) == 2
+    assert "in common" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_ctrl_c_says_what_is_kept(kept, tmp_path, monkeypatch, capsys):
     def interrupted(*_, **__):

@@ -132,11 +132,14 @@ def test_differences_are_paired_only_on_the_same_images(measured):
     assert told["corrupted"]["low"] <= expected <= told["corrupted"]["high"] <= 0
     theirs["answers"]["fingerprint"] = "other"
     apart = answers.compare_reports(ours, theirs)
-    assert (apart["paired"], apart["note"]) == (False, "not paired, so no intervals: other images")
+    assert (apart["paired"], apart["note"]) == (False, "Not paired, so no intervals: other images")
     assert apart["lines"][1]["difference"] == pytest.approx(expected)
     assert np.isnan(apart["lines"][1]["low"])
     theirs["answers"]["wrong"] = {"snow@5": ""}
     with pytest.raises(TTAError, match="in common"):
+        answers.compare_reports(ours, theirs)
+    theirs["data"]["classes"] = 1000
+    with pytest.raises(TTAError, match="give one on the same data"):
         answers.compare_reports(ours, theirs)
 
 

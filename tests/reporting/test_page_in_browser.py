@@ -84,6 +84,26 @@ def test_a_cell_shows_its_example(tab):
     assert tab.evaluate(hidden) is True
 
 
+def test_on_a_phone_names_and_captions_stay_when_tables_are_moved(tab):
+    tab.ask("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+    try:
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        tab.evaluate("document.querySelector('#heat').parentElement.scrollLeft = 90")
+        for part in ("tbody th", "caption"):
+            box = f"document.querySelector('#heat {part}').getBoundingClientRect()"
+            assert tab.evaluate(f"{box}.left") >= 0
+            assert tab.evaluate(f"{box}.right") <= 390
+    finally:
+        tab.ask("Emulation.clearDeviceMetricsOverride")
+
+
+def test_on_paper_nothing_is_folded(tab):
+    folded = "document.querySelectorAll('details:not([open])').length"
+    assert tab.evaluate(folded) > 0
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.evaluate(folded) == 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_charts_take_the_ink_of_the_page(tab, scheme):
     tab.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])

@@ -221,7 +221,7 @@ def test_snapshot_rollback_freeze_reset_and_audit(tmp_path):
         assert torch.equal(own.adapter.predict(images(5)), kept)
         assert operate(port, "/rollback", {"snapshot": 9})[0] == 409
         status, interval = operate(port, "/audit", {"ids": old, "labels": [0] * 6})
-        assert (status, interval["unknown_ids"]) == (200, 6), "their numbers are given again after a roll-back"
+        assert (status, interval["unknown_ids"]) == (200, 6), "the adapter that gave them is gone"
         ids = [answer["id"] for answer in predict(port, body)["answers"]]
         assert not {*ids} & {*old}
         assert operate(port, "/audit", {"ids": ids, "labels": [0] * 6})[1]["unknown_ids"] == 0

@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
 
     Attributes:
         gain: Points by which the adapter errs less than the source model, over the images of late.
-        doubt: Points by which that was too much in the rehearsal, on shifts that were left out, at most, in 85 of 100 visits.
+        doubt: Points by which that was too much in the rehearsal on shifts left out, at most, in 85 of 100 visits.
     """
 
     gain: float

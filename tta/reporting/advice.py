@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tta.reporting.words import terms
+from tta.reporting.words import terms, words
 from tta.stress import MARGIN
 
 #: A gap between clean and corrupted error below this many points is called small, above the second large.
@@ -91,7 +91,7 @@ def weakest_family(content: dict[str, Any]) -> Advice | None:
         return None
     text = f"When you train again, augment against {worst['family']} first, with other operations than the ones tested."
     because = (
-        f"{worst['family']} ({', '.join(worst['corruptions'])}): {worst['error']:.1f} %"
+        f"{worst['family']} ({', '.join(map(words, worst['corruptions']))}): {worst['error']:.1f} %"
         f" [{worst['low']:.1f}, {worst['high']:.1f}] against {mean:.1f} % on average"
     )
     limits = "To train on the tested corruptions themselves would make this report worthless as a test."
@@ -112,15 +112,21 @@ def confidence(content: dict[str, Any]) -> Advice:
     mistakes = told["temperature"]["mistakes"]
     if mistakes < FEW:
         limits += (
-            f" The temperature rests on {mistakes} mistake{'' if mistakes == 1 else 's'} on {t.clean_images}: too few."
+            f" The temperature rests on {mistakes} mistake{'' if mistakes == 1 else 's'} on {t.clean_images}: too few,"
+            " take more images."
         )
     if shifted <= USABLE_ECE:
         return Advice("confidence", "fine", f"The confidence means what it says, also {t.under}.", because, limits)
+    where = t.under if t.natural else "where images are corrupted"
+    if mistakes < FEW:
+        text = (
+            f"Do not trust a threshold on the confidence {where}; there are too few mistakes to fit a temperature on."
+        )
+        return Advice("confidence", "act", text, because, limits)
     if after <= USABLE_ECE:
         text = f"Divide the logits by the fitted temperature: the confidence is then usable {t.under} too."
         return Advice("confidence", "act", text, because, limits)
     which = "helps but does not suffice" if after < before - 1 else "does not mend it"
-    where = t.under if t.natural else "where images are corrupted"
     text = f"Do not trust a threshold on the confidence {where}: temperature scaling {which}."
     return Advice("confidence", "act", text, because, limits)
 
@@ -145,7 +151,8 @@ def _first(content: dict[str, Any], method: str) -> dict[str, Any]:
 
 def adaptation(content: dict[str, Any]) -> Advice:
     """Whether to adapt at test time, with what, and where it harms."""
-    methods = [one for one in content["adaptation"]["methods"] if one["method"] != "source" and one["ran"]]
+    told = content["adaptation"]
+    methods = [one for one in told["methods"] if one["method"] != "source" and one["ran"]]
     chosen, count = choose(content), max((one["scenarios"] for one in methods), default=0)
     seeds = len(content["protocol"]["seeds"])
     limits = (
@@ -153,6 +160,10 @@ def adaptation(content: dict[str, Any]) -> Advice:
         " cover other images, not another order; your stream may be unlike all of them: measure on your own images"
         " before, and keep the source model at hand."
     )
+    if not terms(content).natural and content["data"]["n"] <= max(one["batch_size"] for one in told["entries"]):
+        limits += (
+            f" All {content['data']['n']} images of a corruption fit in one batch, in which their order is nothing."
+        )
     if not methods:
         return Advice("adaptation", "know", "No adaptation method could run on this model.", "see the table", limits)
     if chosen is not None:
@@ -193,8 +204,9 @@ def adaptation(content: dict[str, Any]) -> Advice:
 def _streams(content: dict[str, Any], method: str) -> tuple[list[str], list[str]]:
     """Where a method gains for sure, and where it harms or fails."""
     gains, harms = [], []
+    sizes = {one["batch_size"] for one in content["adaptation"]["entries"]}
     for one in content["adaptation"]["entries"]:
-        name = f"{one['stream']} (batches of {one['batch_size']})"
+        name = one["stream"] + (f" (batches of {one['batch_size']})" if len(sizes) > 1 else "")
         if one["method"] == method and not one["refused"]:
             if one["failed"] or one["difference"] > MARGIN:
                 harms.append(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -84,14 +85,8 @@ def compare_reports(ours: dict[str, Any], theirs: dict[str, Any], resamples: int
     Raises:
         TTAError: Reports that have nothing in common.
     """
-    if ours["metric"] != theirs["metric"]:
-        raise TTAError(f"this report is in {ours['metric']}, the other in {theirs['metric']}; they cannot be compared")
-    both = [key for key in ours["answers"]["wrong"] if key in theirs["answers"]["wrong"]]
+    both = common_cells(ours["metric"], ours["data"]["classes"], ours["answers"]["wrong"], theirs)
     shifted = [key for key in both if not key.startswith("clean@")]
-    if not shifted:
-        raise TTAError(
-            "the two reports have no corruption at the same severity in common; give both the same --domains"
-        )
     note = _unpaired(ours["answers"], theirs["answers"])
     names = list(dict.fromkeys(key.rpartition("@")[0] for key in shifted))
     groups = {"clean": [key for key in both if key.startswith("clean@")], "corrupted": shifted}
@@ -107,12 +102,40 @@ def compare_reports(ours: dict[str, Any], theirs: dict[str, Any], resamples: int
     }
 
 
+def common_cells(metric: str, classes: int, cells: Iterable[str], theirs: dict[str, Any]) -> list[str]:
+    """The cells, CORRUPTION@SEVERITY, that another report has too.
+
+    Args:
+        metric: Of this report.
+        classes: How many its data have.
+        cells: Of this report.
+        theirs: Content of the other.
+
+    Raises:
+        TTAError: The other is on data with other classes, in another metric, or has no corruption in common.
+    """
+    about = theirs["data"]
+    if classes != about["classes"]:
+        raise TTAError(
+            f"the report to compare with is on {about['name']} with {about['classes']} classes, this one has {classes};"
+            " give one on the same data"
+        )
+    if metric != theirs["metric"]:
+        raise TTAError(f"this report is in {metric}, the other in {theirs['metric']}; they cannot be compared")
+    both = [key for key in cells if key in theirs["answers"]["wrong"]]
+    if not any(not key.startswith("clean@") for key in both):
+        raise TTAError(
+            "the two reports have no corruption at the same severity in common; give both the same --domains"
+        )
+    return both
+
+
 def _unpaired(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     """Why two reports cannot be paired; empty if they can."""
     told = {"fingerprint": "other images", "n": "another number of images", "seed": "another seed"}
     told |= {"stored": "stored corruptions against computed ones"}
     found = [words for key, words in told.items() if ours[key] != theirs[key]]
-    return "" if not found else f"not paired, so no intervals: {', '.join(found)}"
+    return "" if not found else f"Not paired, so no intervals: {', '.join(found)}"
 
 
 def _line(

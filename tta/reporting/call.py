@@ -17,8 +17,8 @@ from tta.data.arrays import ArrayImages
 from tta.data.images import ImageData, Subset
 from tta.errors import TTAError, unknown
 from tta.files import folder, write
-from tta.reporting.answers import compare_reports
-from tta.reporting.gather import Measured, Watching, gather, silent, strict
+from tta.reporting.answers import common_cells, compare_reports
+from tta.reporting.gather import Measured, Watching, gather, metric_of, silent, strict
 from tta.reporting.html import render_html
 from tta.reporting.lab import ReportLab
 from tta.reporting.markdown import render_markdown
@@ -167,6 +167,7 @@ def report(
     setup.check_setup()
     lab = ReportLab.given(model, data, source_data, setup)
     others = [read_report(path) for path in compare]
+    check_comparable(others, lab.images, names, extent.severities)
     place = None if out is None else Path(out) / CELLS
     return Report.of(gather(lab, names, extent, name=profile, out=place, watching=watching), others)
 
@@ -187,6 +188,15 @@ def suite_for(data: str) -> tuple[str, ...]:
 
     own = f"medmnist-c/{data.partition('/')[0]}"
     return corruptions.suite(own) if own in corruptions.suites() else corruptions.COMMON
+
+
+def check_comparable(
+    others: Sequence[dict[str, Any]], data: ImageData, corruptions: Sequence[str], severities: Sequence[float]
+) -> None:
+    """Raises TTAError, before anything is measured, if a report on these images cannot stand beside the others."""
+    cells = [f"{name}@{severity:g}" for name in corruptions for severity in severities]
+    for other in others:
+        common_cells(metric_of(data), len(data.classes), cells, other)
 
 
 def read_report(path: Path | str) -> dict[str, Any]:

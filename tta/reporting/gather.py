@@ -85,7 +85,7 @@ def gather(
     """
     data, model, seed, natural = lab.images, lab.model, profile.seeds[0], lab.setup.natural is not None
     profile = replace(profile, severities=(0.0,)) if natural else profile
-    metric = "error_balanced" if data.balanced else "error"
+    metric = metric_of(data)
     part = _parts(out)
     rows = rows_of(corruptions, profile.severities, seed)
     with watching("domains" if natural else "corruptions") as watch:
@@ -110,7 +110,7 @@ def gather(
         "data": _data(lab, source) | {"fingerprint": fingerprint},
         "protocol": _protocol(name, profile, lab, corruptions, scenarios, methods),
         "robustness": robustness(source),
-        "mce": _mce(results, data, natural),
+        "mce": _mce(results, data, natural, profile.severities),
         "classes": classes(source, data.classes),
         "shift": _shift(model, data, profile.shift_images, part("shift")),
         "confidence": {
@@ -125,6 +125,11 @@ def gather(
         "answers": answers.pack(source, fingerprint, seed, lab.setup.stored is not None),
     }
     return Measured(finished(content), results, shown)
+
+
+def metric_of(data: ImageData) -> str:
+    """The error that a report on these images tells."""
+    return "error_balanced" if data.balanced else "error"
 
 
 def finished(content: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +217,7 @@ def _shift(model: torch.nn.Module, data: ImageData, most: int, out: Path | None)
     return found
 
 
-def _mce(results: Results, data: ImageData, natural: bool) -> dict[str, Any]:
+def _mce(results: Results, data: ImageData, natural: bool, severities: Sequence[float]) -> dict[str, Any]:
     """Mean corruption error where a published baseline fits; else why not."""
     if natural:
         note = "it is of corruptions, and these are natural domains"
@@ -223,7 +228,8 @@ def _mce(results: Results, data: ImageData, natural: bool) -> dict[str, Any]:
     try:
         found = corruption_errors(results, "source", fitting[0])
     except TTAError as error:
-        return {"baseline": None, "mce": None, "relative_mce": None, "note": str(error)}
+        note = str(error) if len(severities) == 5 else "it takes severities 1 to 5: ask for --profile standard"
+        return {"baseline": None, "mce": None, "relative_mce": None, "note": note}
     note = f"{len(data)} images; 100 is {found.baseline}"
     return {"baseline": found.baseline, "mce": found.mce, "relative_mce": found.relative_mce, "note": note}
 

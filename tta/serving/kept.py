@@ -45,8 +45,8 @@ class OneProcess:
 def begin_epoch(folder: Path | None, snapshot: int) -> str:
     """The first part of the ids of this process.
 
-    A deployment numbers its images, and a state that is restored numbers again from where it was: after `kill -9` or a
-    roll-back two images would have the same number, and a label could reach the wrong one. Ids therefore have a second
+    A deployment numbers its images, and one that begins from a snapshot goes on from the number that it holds: after
+    `kill -9` two images would have the same number, and a label could reach the wrong one. Ids therefore have a second
     part, which is a new one each time; after an orderly end it goes on, as all numbers have been saved.
 
     Args:

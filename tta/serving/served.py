@@ -26,7 +26,7 @@ class Given:
         index: Of the class.
         label: Its name, where names are known.
         probability: That the model gives to it.
-        version: Of the adapter; see `tta.deployed.Answer`.
+        version: Of the adapter; see `tta.answering.Answer`.
         by_adapter: Whether the adapter has answered the batch; if not, the source model has.
         id: For labels that come later.
         finite: Whether the model has given numbers at all.

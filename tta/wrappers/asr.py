@@ -22,7 +22,8 @@ class ASR(Wrapper):
     classes look like a collapse.
 
     Updates: what the inner method does. State: the average entropy, and the inner method's. Cost: the inner method's
-    and 1 forward of the source model. Needs: batches that hold many classes.
+    and 1 forward of the source model. Memory: the inner method's, and the source's value of what it changes.
+    Needs: batches that hold many classes.
     Differs from the published code: the regulariser that draws weights to their accumulated values is not part of it,
     as it needs the inner method's loss; teachers are reset like students.
 

@@ -23,7 +23,7 @@ class Cascade(Wrapper):
 
     Updates: what the inner method does, from the chosen images. State: the latest entropies, two counters, and the
     inner method's. Cost: 1 forward of the source model, and the inner method's times the window's width.
-    Needs: nothing.
+    Memory: the inner method's, and the source's value of what it changes. Needs: nothing.
     Differs from the published code: there the window is placed around the threshold of a binary decision on validation
     data, and the dear prediction is a deep ensemble.
 

@@ -21,7 +21,8 @@ class Smoothing(Wrapper):
     itself.
 
     Updates: what the inner method does. State: the frozen source model, d, and the inner method's. Cost: the inner
-    method's and 1 forward of the source model. Needs: nothing.
+    method's and 1 forward of the source model. Memory: the inner method's, and the source's value of what it changes.
+    Needs: nothing.
     Differs from the published code: the paper mixes an accurate and an adversarially robust classifier, and a trained
     network gives a(x); it has no d.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tta.adapter import StepInfo
+from tta.adapter import Adapter, StepInfo
 from tta.errors import TTAError
 from tta.wrappers.wrapper import Wrapper, WrapperConfig
 
@@ -17,7 +17,8 @@ class WiSE(Wrapper):
     """Answers with (1 - alpha) * source weights + alpha * adapted weights, while the inner adapter learns as ever.
 
     Updates: what the inner method does. State: a copy of the answering network, and the inner method's.
-    Cost: the inner method's and 1 forward. Needs: an inner method that changes weights or statistics.
+    Cost: the inner method's and 1 forward. Memory: the inner method's, and once more what it changes.
+    Needs: an inner method that changes weights or statistics.
     Differs from the published code: WiSE-FT mixes fine-tuned weights once; here they are mixed after every batch. What
     the inner method does to its network's logits afterwards is not done.
 
@@ -79,8 +80,8 @@ class WiSE(Wrapper):
         return self.mixed(x)
 
     def export(self) -> nn.Module:
-        """A copy of the mixture."""
-        return copy.deepcopy(self.mixed)
+        """A copy of the mixture, as a plain module."""
+        return Adapter.export(self)
 
     def reset(self) -> None:
         """The inner adapter, back to the source, and the mixture with it."""

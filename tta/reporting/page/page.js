@@ -27,6 +27,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+// On paper nothing can be opened later.
+addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll("details")) part.open = true;
+});
 // A cell of the heat map shows its example while the mouse or the keyboard is on it.
 const peek = document.getElementById("peek");
 for (const cell of document.querySelectorAll("td[data-example]")) {
