@@ -16,7 +16,8 @@ from tta.guard.canary import Canary
 from tta.guard.check import Check, Reference
 from tta.guard.choice import Choice
 from tta.guard.limits import Drift, Finite
-from tta.guard.teaching import Far, Filter, NotFinite, Repeated
+from tta.guard.outliers import Outlying
+from tta.guard.teaching import Filter, NotFinite, Repeated
 
 
 class Guard:
@@ -60,7 +61,7 @@ class Guard:
             labelled: Whether there are labelled source data; without them there is no canary and no choice, and what
                 is left finds collapse but not every harm.
         """
-        filters = [NotFinite(), Repeated(), Far()]
+        filters = [NotFinite(), Repeated(), Outlying()]
         checks: list[Check] = [Finite(), Drift(), *(check for check in alarms() if labelled or not check.needs_data)]
         return cls(filters, [*checks, Canary()] if labelled else checks, Choice() if labelled else None)
 
@@ -93,9 +94,10 @@ class Guard:
                     " source_data=(images, labels), or a guard without it"
                 )
             self.choice.begin(data)
-        for each in self.filters:
-            if isinstance(each, Far) and data is not None:
-                each.begin(data.take(torch.arange(min(len(data), 1000)), torch.zeros(()))[0])
+        if data is not None:
+            images = data.take(torch.arange(min(len(data), 1000)), torch.zeros(()))[0]
+            for each in self.filters:
+                each.begin(images)
 
     def sort(self, x: Tensor) -> tuple[Tensor, Tensor, dict[str, int]]:
         """Which images may teach and which are kept apart, both (B,), and how many each filter has rejected."""
