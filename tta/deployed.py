@@ -23,6 +23,9 @@ from tta.guard.proposal import Outcome
 from tta.guard.snapshots import Snapshots
 from tta.source_data import SourceData
 
+#: So many images that are kept apart are answered by the adapter, if it answers the others; fewer by the source model.
+COMPANY = 8
+
 
 class Answer(NamedTuple):
     """The answer to a batch.
@@ -48,7 +51,9 @@ class Deployed(nn.Module):
     - the adapter's answer, given by the state that was committed before the batch (a method that answers after its
       update, by the state after it), as long as the guard's choice is the adapter;
     - the source model's answer if the guard has chosen it, if the adapter was reset with this batch, or if the adapter
-      has raised or answered something that is not finite; always for images that the guard keeps apart.
+      has raised or answered something that is not finite; and for images that the guard keeps apart. If eight or more
+      of a batch are, the adapter answers them too, by themselves: they learn nothing and teach nothing, and have no say
+      in the answers to the others.
 
     An update that is rolled back leaves no trace: weights, statistics, optimiser, memories and random generators are
     those of before, bit for bit. Memory: the adapter, a frozen copy of the source model, and one copy of what an update
@@ -142,9 +147,9 @@ class Deployed(nn.Module):
             regular = x[~apart]
             taught = Lesson(x[teach], [n for n, yes in zip(ids, teach.tolist(), strict=True) if yes])
         logits, by_adapter, later = self._answer_regular(regular, taught)
-        self.metrics.count("images_by_source", len(x) if not by_adapter else len(x) - len(regular))
+        self.metrics.count("images_by_source", 0 if by_adapter else len(regular))
         if len(regular) < len(x):
-            theirs = self.source(x[apart].nan_to_num(0, 1, 0).clamp(0, 1))
+            theirs = self._answer_apart(x[apart].nan_to_num(0, 1, 0).clamp(0, 1), by_adapter)
             whole = theirs.new_empty(len(x), *theirs.shape[1:])
             whole[apart] = theirs
             if logits is not None:
@@ -178,6 +183,14 @@ class Deployed(nn.Module):
                 return ours, True, None if at_once or not learns else taught
         theirs = self.source(x) if theirs is None else theirs
         return theirs, False, None if at_once or not learns else taught
+
+    def _answer_apart(self, x: Tensor, by_adapter: bool) -> Tensor:
+        """Answers to images that are kept apart: among themselves, where they are enough for batch statistics."""
+        ours = self._predicted(x) if by_adapter and len(x) >= COMPANY else None
+        if ours is not None and bool(ours.isfinite().all()):
+            return ours
+        self.metrics.count("images_by_source", len(x))
+        return self.source(x)
 
     def _predicted(self, x: Tensor) -> Tensor | None:
         """The adapter's answer; None where it raised, so that the source model gives one."""

@@ -18,7 +18,7 @@ class Filter:
     Attributes:
         name: In metrics and in the log.
         apart: Whether rejected images are also kept away from the adapter's answers, where they could move batch
-            statistics; the source model answers them.
+            statistics; they are answered by themselves, or by the source model.
     """
 
     name: ClassVar[str] = ""
