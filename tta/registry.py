@@ -199,7 +199,10 @@ def wrap(
 
 
 def _take(statistics: str, adapter: Adapter) -> None:
-    """Changes how an adapter that was just made takes its batch statistics."""
+    """Changes how an adapter that was just made takes its batch statistics.
+
+    After its start, so that what it has learned of source data (EATA's Fisher information) rests on plain ones.
+    """
     if statistics not in ("mean", "robust"):
         raise unknown("kind of statistics", statistics, ["mean", "robust"])
     if statistics == "robust" and not norms.use_robust_statistics(adapter):

@@ -128,9 +128,7 @@ def test_poison_is_kept_apart_and_moves_nobody_elses_answers():
     data = (pictures(300), torch.arange(300) % 3)
     x, poison = pictures(52, 2), signs(pictures(12, 3))
     filters = [Outlying()], [Outlying()]
-    with_poison, without = (
-        tta.deploy(source, "tent", source_data=data, guard=Guard(filters=each)) for each in filters
-    )
+    with_poison, without = (tta.deploy(source, "tent", source_data=data, guard=Guard(filters=each)) for each in filters)
     for _ in range(2):
         assert torch.equal(with_poison(torch.cat([x, poison]))[:52], without(x))
     assert with_poison.report()["rejected_images"] == 24

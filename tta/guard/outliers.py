@@ -21,11 +21,13 @@ class Outlying(Filter):
 
     Each image is described by the strength of its details at three scales, in brightness and in colours, on log scales
     (`texture`), whitened by the source images. From the median of the batch it has a distance in each direction, in
-    robust deviations of the batch (no less than half a deviation of source images); it is an outlier if the root mean
+    robust deviations of the batch (no less than half a deviation of source images); it is outlying if the root mean
     square of these is over the limit, and of those from the source images too. So a whole domain that is shifted is not
-    outlying, and an attacker who adds what does not show in a domain is not found: poison within 0.3 of its images
-    (Su et al., ICLR 2025) shows nearly everywhere, poison within 8/255 hardly anywhere (docs/deploy.md). Whoever knows
-    this filter can make poison that passes it, at the price of a smaller change. No guarantee.
+    outlying; a small minority of another domain may be.
+
+    Finds most images of noise, and adversarial changes where they show: of poison within 0.3 of its images (DIA, Wu et
+    al., ICML 2023) all on blurred images and hardly any on noisy ones (docs/deploy.md). Whoever knows the filter can
+    make poison that passes it. No guarantee; robust statistics (`tta.wrap`) bound what passes.
 
     Where more than 40 % of the images are outlying, none is. Cost: one pass over the pixels, no pass through a network,
     and nothing that the host waits for.
