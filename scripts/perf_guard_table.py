@@ -26,10 +26,9 @@ def markdown(rows: Sequence[dict[str, Any]], head: str) -> str:
         text += [f"## {model}", "", "| stream | method | " + " | ".join(title for title, _, _ in COLUMNS) + " |"]
         text += ["|---|---|" + "---:|" * len(COLUMNS)]
         for row in own:
-            name = row["method"] + "".join(f", {key} {value}" for key, value in row["settings"].items())
             numbers = (_number(row[key], digits) for _, key, digits in COLUMNS)
             stream = row["stream"] if row["domains"] == "common" else f"{row['stream']}, {row['domains']}"
-            text.append(f"| {stream} | {name} | " + " | ".join(numbers) + " |")
+            text.append(f"| {stream} | {_named(row)} | " + " | ".join(numbers) + " |")
         text += ["", *bars(own), ""]
     return "\n".join(text)
 
@@ -44,17 +43,21 @@ def bars(rows: Sequence[dict[str, Any]]) -> list[str]:
         f"- At most 10 %: passes {_share(rows, 'cost_passes', 10)}, with the source model's answers"
         f" {_share(rows, 'cost_with_answers', 10)}, seconds {_share(rows, 'cost_seconds', 10)}.",
     ]
-    alike = ("method", "limit", "seed", "domains")
-    all_of = {(row["stream"], *(row[key] for key in alike)): row for row in rows}
+    alike = ("method", "settings", "limit", "seed", "domains")
+    all_of = {(row["stream"], *(str(row[key]) for key in alike)): row for row in rows}
     for row in rows:
-        without = all_of.get((row["stream"].split("+poison")[0], *(row[key] for key in alike)))
+        without = all_of.get((row["stream"].split("+poison")[0], *(str(row[key]) for key in alike)))
         if "+poison" in row["stream"] and without is not None:
             alone, guarded = (row[key] - without[key] for key in ("alone", "guarded"))
             lines.append(
-                f"- {row['stream']}, {row['method']}: the benign users' error rises by {alone:+.1f} points alone,"
+                f"- {row['stream']}, {_named(row)}: the benign users' error rises by {alone:+.1f} points alone,"
                 f" {guarded:+.1f} guarded."
             )
     return lines
+
+
+def _named(row: dict[str, Any]) -> str:
+    return str(row["method"]) + "".join(f", {key} {value}" for key, value in row["settings"].items())
 
 
 def _share(rows: Sequence[dict[str, Any]], key: str, limit: float) -> str:

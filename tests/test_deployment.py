@@ -199,6 +199,20 @@ def test_images_that_are_not_finite_are_answered_apart_and_teach_nothing():
     assert (report["rejected_images"], report["skipped"], report["images_by_source"]) == (3, 1, 3)
 
 
+@pytest.mark.parametrize(("strange", "by_source"), [(8, 0), (7, 7)])
+def test_enough_images_that_are_kept_apart_are_answered_by_the_adapter_among_themselves(strange, by_source):
+    deployed, adapter = tta.deploy(NET, "tent", guard=Guard([NotFinite()])), tta.wrap(NET, "tent")
+    x, apart = images(0, 12), images(1, strange)
+    apart[:, 0, 0, 0] = float("nan")
+    answer = deployed(torch.cat([x, apart]))
+    assert torch.equal(answer[:12], adapter(x)), "the others have no say"
+    with torch.no_grad():
+        expected = NET(apart.nan_to_num(0)) if by_source else adapter.predict(apart.nan_to_num(0))
+    assert torch.equal(answer[12:], expected)
+    assert equal(tensors(deployed.adapter), tensors(adapter)), "they teach nothing"
+    assert deployed.report()["images_by_source"] == by_source
+
+
 def test_without_that_filter_nothing_that_is_not_finite_is_committed_or_answered():
     deployed = tta.deploy(NET, "tent", guard=Guard(checks=[Finite()]))
     start = tensors(deployed.adapter)

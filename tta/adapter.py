@@ -112,6 +112,8 @@ class Adapter(nn.Module):
     cost: ClassVar[str] = "1F"
     #: How the networks are run; `wrap` says so.
     acceleration: Acceleration = PLAIN
+    #: Batch statistics, "mean" or "robust", see `tta.wrap`.
+    statistics: str = "mean"
 
     def __init__(self, source: nn.Module, config: Any = None, *, seed: int = 0, source_data: Any = None) -> None:
         super().__init__()

@@ -16,6 +16,9 @@ from tta.guard.log import AuditLog
 from tta.guard.metrics import Metrics
 from tta.guard.proposal import Outcome
 
+#: So many images that are kept apart are answered by the adapter, if it answers the others; fewer by the source model.
+COMPANY = 8
+
 
 class Answer(NamedTuple):
     """The answer to a batch.
@@ -82,9 +85,9 @@ class Answering:
             regular = x[~apart]
             taught = Lesson(x[teach], [n for n, yes in zip(ids, teach.tolist(), strict=True) if yes])
         logits, by_adapter, later = self._regular(regular, taught, frozen)
-        self.metrics.count("images_by_source", len(x) if not by_adapter else len(x) - len(regular))
+        self.metrics.count("images_by_source", 0 if by_adapter else len(regular))
         if len(regular) < len(x):
-            theirs = self.source(x[apart].nan_to_num(0, 1, 0).clamp(0, 1))
+            theirs = self._apart(x[apart].nan_to_num(0, 1, 0).clamp(0, 1), by_adapter)
             whole = theirs.new_empty(len(x), *theirs.shape[1:])
             whole[apart] = theirs
             if logits is not None:
@@ -118,6 +121,14 @@ class Answering:
             if ours is not None and bool(ours.isfinite().all()):
                 return ours, True, later
         return self.source(x) if theirs is None else theirs, False, later
+
+    def _apart(self, x: Tensor, by_adapter: bool) -> Tensor:
+        """Answers to images that are kept apart: among themselves, where they are enough for batch statistics."""
+        ours = self._predicted(x) if by_adapter and len(x) >= COMPANY else None
+        if ours is not None and bool(ours.isfinite().all()):
+            return ours
+        self.metrics.count("images_by_source", len(x))
+        return self.source(x)
 
     def _predicted(self, x: Tensor) -> Tensor | None:
         """The adapter's answer; None where it raised, so that the source model gives one."""

@@ -33,7 +33,9 @@ class Deployed(nn.Module):
     - the adapter's answer, given by the state that was committed before the batch (a method that answers after its
       update, by the state after it), as long as the guard's choice is the adapter;
     - the source model's answer if the guard has chosen it, if the adapter was reset with this batch, or if the adapter
-      has raised or answered something that is not finite; always for images that the guard keeps apart.
+      has raised or answered something that is not finite; and for images that the guard keeps apart. If eight or more
+      of a batch are, the adapter answers them too, by themselves: they learn nothing and teach nothing, and have no say
+      in the answers to the others.
 
     An update that is rolled back leaves no trace: weights, statistics, optimiser, memories and random generators are
     those of before, bit for bit. Memory: the adapter, a frozen copy of the source model, and one copy of what an update

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from torch import nn
 
-from tta import plugins
+from tta import norms, plugins
 from tta.acceleration import Acceleration
 from tta.adapter import Adapter
 from tta.errors import TTAError, unknown
@@ -156,6 +156,7 @@ def wrap(
     precision: Literal["float32", "bf16"] = "float32",
     channels_last: bool = False,
     compile: bool | str = False,
+    statistics: Literal["mean", "robust"] = "mean",
     **overrides: Any,
 ) -> Adapter:
     """Wraps a model in an adaptation method; the model itself is copied and never touched.
@@ -171,6 +172,9 @@ def wrap(
         precision: "bf16" runs the passes under autocast; weights, logits, losses and batch statistics stay in float32.
         channels_last: Put the channels last in the adapter's networks, which is faster on most machines.
         compile: Compile the networks with torch.compile; "cudagraphs" for its mode that replays CUDA graphs.
+        statistics: "robust" for methods that normalise with plain batch statistics: images that stand out have little
+            weight in them, so that a few poisoned ones cannot move them (`tta.norms.RobustStatisticsNorm`). Costs some
+            time, and a little of the gain where nobody is hostile.
         overrides: Single hyper-parameters to change in the config, or in that of a wrapper.
 
     Returns:
@@ -186,11 +190,26 @@ def wrap(
     acceleration = Acceleration(precision, channels_last, compiler)
     model = acceleration.around(model) if isinstance(model, nn.Module) else model
     adapter = cls(model, inner, seed=seed, source_data=source_data)
+    _take(statistics, adapter)
     for each, its_config in zip(name.split("+")[1:], around, strict=True):
         adapter = wrapper(each)(adapter, model, its_config)
-    adapter.acceleration = acceleration
+    adapter.acceleration, adapter.statistics = acceleration, statistics
     acceleration.lay_out(adapter.networks())
     return adapter
+
+
+def _take(statistics: str, adapter: Adapter) -> None:
+    """Changes how an adapter that was just made takes its batch statistics.
+
+    After its start, so that what it has learned of source data (EATA's Fisher information) rests on plain ones.
+    """
+    if statistics not in ("mean", "robust"):
+        raise unknown("kind of statistics", statistics, ["mean", "robust"])
+    if statistics == "robust" and not norms.use_robust_statistics(adapter):
+        raise TTAError(
+            f"{adapter.name} on this model normalises with no plain batch statistics that could be robust: leave"
+            " statistics out, or choose a method such as tent, eata, roid or cotta on a model with batch norm"
+        )
 
 
 def configuration(

@@ -11,7 +11,7 @@ from tta.guard.encoding import decode, encode
 from tta.guard.log import AuditLog
 from tta.guard.metrics import COUNTERS, Histogram, Metrics
 from tta.guard.snapshots import Snapshots
-from tta.guard.teaching import Far, NotFinite, Repeated, fingerprints
+from tta.guard.teaching import NotFinite, Repeated, fingerprints
 
 
 def generator(seed=0):
@@ -49,18 +49,6 @@ def test_fingerprints_depend_on_every_bit_and_on_places():
     x[3, 0, 0, 1] = torch.finfo(torch.float32).tiny
     assert len(set(fingerprints(x).tolist())) == 4
     assert torch.equal(fingerprints(x)[2:3], fingerprints(x[2:3])), "whatever else is in the batch"
-
-
-def test_far_finds_a_minority_of_noise_and_accepts_a_new_domain():
-    each = Far()
-    each.begin(pictures(200))
-    assert not each.reject(pictures(32, 1)).any()
-    mixed = pictures(32, 2)
-    mixed[:4] = torch.rand(4, 3, 16, 16, generator=generator())
-    assert each.reject(mixed).tolist() == [True] * 4 + [False] * 28
-    assert not each.reject(torch.rand(32, 3, 16, 16, generator=generator(1))).any(), "a whole batch is a new domain"
-    kinds = torch.cat([pictures(16, 3), torch.rand(16, 3, 16, 16, generator=generator(2))])
-    assert not each.reject(kinds).any(), "half of a batch is a mixed stream"
 
 
 # What is kept

@@ -16,8 +16,9 @@ from tta.guard.canary import Canary
 from tta.guard.check import Check, Reference
 from tta.guard.choice import Choice
 from tta.guard.limits import Drift, Finite
+from tta.guard.outliers import Outlying
 from tta.guard.rehearsal import Rehearsal
-from tta.guard.teaching import Far, Filter, NotFinite, Repeated
+from tta.guard.teaching import Filter, NotFinite, Repeated
 
 
 class Guard:
@@ -62,11 +63,9 @@ class Guard:
                 is left finds collapse but not every harm.
             rehearsal: Of the choice.
         """
-        filters = [NotFinite(), Repeated(), Far()]
+        filters = [NotFinite(), Repeated(), Outlying()]
         checks: list[Check] = [Finite(), Drift(), *(check for check in alarms() if labelled or not check.needs_data)]
-        return cls(
-            filters, [*checks, Canary()] if labelled else checks, Choice(rehearsal=rehearsal) if labelled else None
-        )
+        return cls(filters, [*checks, Canary()], Choice(rehearsal=rehearsal)) if labelled else cls(filters, checks)
 
     @classmethod
     def off(cls) -> Guard:
@@ -97,9 +96,10 @@ class Guard:
                     " source_data=(images, labels), or a guard without it"
                 )
             self.choice.begin(data)
-        for each in self.filters:
-            if isinstance(each, Far) and data is not None:
-                each.begin(data.take(torch.arange(min(len(data), 1000)), torch.zeros(()))[0])
+        if data is not None:
+            images = data.take(torch.arange(min(len(data), 1000)), torch.zeros(()))[0]
+            for each in self.filters:
+                each.begin(images)
 
     def sort(self, x: Tensor) -> tuple[Tensor, Tensor, dict[str, int]]:
         """Which images may teach and which are kept apart, both (B,), and how many each filter has rejected."""
