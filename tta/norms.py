@@ -20,6 +20,10 @@ class StatisticsNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    weight: nn.Parameter
+    bias: nn.Parameter
+    eps: float
+    after: nn.Module
 
     def __init__(self, layer: _BatchNorm | StatisticsNorm) -> None:
         super().__init__()
@@ -262,7 +266,7 @@ def use_robust_statistics(network: nn.Module) -> int:
     for module in network.modules():
         for name, child in module.named_children():
             plain = isinstance(child, _BatchNorm) and child.running_mean is None
-            if plain or type(child) is GroupedBatchNorm:
+            if isinstance(child, _BatchNorm | GroupedBatchNorm) and (plain or type(child) is GroupedBatchNorm):
                 setattr(module, name, RobustStatisticsNorm(child))
                 count += 1
     return count
