@@ -20,6 +20,7 @@ from tta.deployment import Guard
 from tta.guard.check import Check
 from tta.guard.choice import Choice
 from tta.guard.limits import Drift, Finite
+from tta.guard.rehearsal import Rehearsal
 from tta.guard.teaching import NotFinite, Repeated
 from tta.optimisers import Adam
 
@@ -412,6 +413,17 @@ def test_kill_9_loses_the_updates_since_the_last_snapshot_and_nothing_else(tmp_p
     assert resumed.report()["committed"] == 2
     assert torch.equal(resumed.adapter.predict(images(100)), torch.load(expected))
     assert "restored" in (tmp_path / "kept" / "audit.jsonl").read_text()
+
+
+def test_what_was_rehearsed_is_kept_with_the_state(tmp_path, monkeypatch):
+    options = {"source_data": source_images(), "folder": tmp_path}
+    first = tta.deploy(NET, "tent", guard=usual(), **options)
+    assert first.versions() == [1], "even if nothing follows"
+    monkeypatch.setattr(Rehearsal, "judge", None)  # would raise
+    again = tta.deploy(NET, "tent", guard=usual(), **options)
+    assert torch.equal(again.guard.choice.judge.weights, first.guard.choice.judge.weights)
+    assert again.report()["committed"] == 0
+    assert (tmp_path / "audit.jsonl").read_text().count("rehearsed") == 1
 
 
 # What an operator does

@@ -85,10 +85,10 @@ class Deployed(nn.Module):
         """Counters, gauges and latencies; `report` brings them up to date."""
         return self._learner.metrics
 
-    def _rehearse(self) -> None:
-        """Once, before the first answer; a snapshot brings along what was learned."""
+    def _rehearse(self) -> bool:
+        """Rehearses before the first answer, and tells whether; a snapshot brings along what was learned."""
         with self._learning, self._answering, torch.inference_mode(False), torch.no_grad():
-            self._learner.rehearse()
+            return self._learner.rehearse()
 
     # Answers
 

@@ -95,7 +95,8 @@ def deploy(
         deployed._snapshots, deployed._snapshot_every = Snapshots(Path(folder), keep, identity), snapshot_every
         if (latest := deployed._snapshots.latest()) is not None:
             deployed._set_state(*latest)
-    deployed._rehearse()
+    if deployed._rehearse() and folder is not None:
+        deployed.snapshot()  # so that it is rehearsed once only
     if background:
 
         def dropped(_: Lesson) -> None:

@@ -53,6 +53,9 @@ class Serve:
     """Names of the classes, one per line; those of the model or the source data if not given."""
     guard: Literal["usual", "off"] = "usual"
     """off learns from everything and always lets the adapter answer."""
+    rehearsal: Annotated[int, tyro.conf.arg(metavar="N")] = 48
+    """Images of each of two dozen shifts that the guard rehearses before the first answer; with --folder once only.
+    Fewer start sooner, and leave it in doubt more often."""
     folder: Folder = None
     """Folder for snapshots and the audit log; the same command goes on from the newest. None keeps nothing."""
     snapshot_every: Annotated[int, tyro.conf.arg(metavar="N")] = 100
@@ -133,6 +136,7 @@ class Serve:
         from PIL import Image
 
         from tta.deployment import Guard, deploy
+        from tta.guard.rehearsal import Rehearsal
         from tta.registry import split_preset
         from tta.serving.images import Format
         from tta.serving.served import Served
@@ -145,7 +149,7 @@ class Serve:
         form = Format(self._size(model, data), 1 if model.channels == 1 else 3, self.max_pixels)
         deployed = deploy(
             model, method, preset=preset, seed=self.seed, source_data=data, folder=self.folder,
-            guard=Guard.off() if self.guard == "off" else None,
+            guard=Guard.off() if self.guard == "off" else Guard.usual(data is not None, Rehearsal(self.rehearsal)),
             snapshot_every=self.snapshot_every, keep=self.keep, background=self.background,
         )  # fmt: skip
         classes = names or model.classes or (data.classes if data is not None else ())

@@ -26,7 +26,7 @@ REQUESTS = 400  # of each of the 8 clients, more than a server answers before it
 
 def start(folder, *options):
     """A process that serves, its port, and the version that it has begun with."""
-    words = ["serve", "--port", "0", "--folder", str(folder), "--snapshot-every", "5", *options]
+    words = ["serve", "--port", "0", "--folder", str(folder), "--snapshot-every", "5", "--rehearsal", "4", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "tta", *words],

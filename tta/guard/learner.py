@@ -101,16 +101,17 @@ class Learner:
         with self._answering:
             self.metrics.gauges |= values
 
-    def rehearse(self) -> None:
-        """Before the first batch: the guard's choice learns to judge, if there is one that has not."""
+    def rehearse(self) -> bool:
+        """Before the first batch the guard's choice learns to judge, if there is one that has not; tells whether."""
         choice = self.guard.choice
-        if choice is not None and choice.judge is None:
-            started = time.perf_counter()
-            judge = choice.rehearse(self.adapter, self.source)
-            self._undo.take(self.adapter)
-            seconds = round(time.perf_counter() - started, 3)
-            doubts = {str(size): round(doubt, 2) for size, doubt in judge.doubts.items()}
-            self.log.add("rehearsed", doubts=doubts, seconds=seconds)
+        if choice is None or choice.judge is not None:
+            return False
+        started = time.perf_counter()
+        judge = choice.rehearse(self.adapter, self.source)
+        self._undo.take(self.adapter)
+        doubts = {str(size): round(doubt, 2) for size, doubt in judge.doubts.items()}
+        self.log.add("rehearsed", doubts=doubts, seconds=round(time.perf_counter() - started, 3))
+        return True
 
     def _watch(self, x: Tensor, logits: Tensor, source: Tensor | None, ids: list[int], stays: bool) -> None:
         """Shows the answers to the choice, if the state that gave them stays, and to the audit."""
