@@ -220,7 +220,7 @@ def over_time(content: dict[str, Any]) -> Picture:
             ax.plot(
                 x, y, color=INK if line["method"] == "source" else SERIES[number % len(SERIES)], linewidth=thick,
                 linestyle=DASHES[number % len(DASHES)], label=line["method"],
-                marker=MARKS[number % len(MARKS)], markevery=(2 + 3 * number, 25), markersize=5,
+                marker=MARKS[number % len(MARKS)], markevery=(2 + 3 * number, 25) if len(x) > 30 else 1, markersize=5,
             )  # fmt: skip
         ax.set(xlabel="Images seen", ylabel=f"Error in the last {told['window']} images in %", xlim=(0, told["n"]))
         ax.set_ylim(0, top * 1.05)

@@ -16,8 +16,9 @@ class Profile:
     Attributes:
         severities: Of every corruption, in the grid of the source model.
         methods: Adaptation methods beside the source model.
-        streams: Of the stress matrix, see `tta.scenarios`; the first is the one that is shown over time.
-        batch_sizes: Images that arrive together.
+        streams: Of the stress matrix, see `tta.scenarios`.
+        batch_sizes: Images that arrive together. The first stream in batches of the first size is the one that is shown
+            over time, and on which a method must gain for sure to be recommended.
         seeds: Of streams, corruptions and methods.
         limit: Images per domain where nobody says how many; None for all.
         stream_domains: So many of the corruptions make the streams, evenly spread over the list; None for all.
@@ -56,12 +57,12 @@ PROFILES = {
     ),
     "standard": Profile(
         (1.0, 2.0, 3.0, 4.0, 5.0), ("source", "bn", "tent", "eata", "sar", "rotta", "roid", "lame"),
-        ("continual", "continual+dirichlet:0.1", "mixed", "mixed+dirichlet:0.1", "continual+noise:0.2"), (10, 64), (0,),
+        ("continual", "continual+dirichlet:0.1", "mixed", "mixed+dirichlet:0.1", "continual+noise:0.2"), (64, 10), (0,),
         1000, None, 1000,
     ),
     "full": Profile(
         (1.0, 2.0, 3.0, 4.0, 5.0), ("source", "bn", "tent", "eata", "sar", "cotta", "rotta", "roid", "lame"), HONEST,
-        (1, 10, 64, 200), (0, 1, 2), None, None, 10_000,
+        (64, 200, 10, 1), (0, 1, 2), None, None, 10_000,
     ),
 }  # fmt: skip
 
