@@ -20,8 +20,8 @@ class StatisticsNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
-    weight: nn.Parameter
-    bias: nn.Parameter
+    weight: Tensor
+    bias: Tensor
     eps: float
     after: nn.Module
 
@@ -265,8 +265,9 @@ def use_robust_statistics(network: nn.Module) -> int:
     count = 0
     for module in network.modules():
         for name, child in module.named_children():
-            plain = isinstance(child, _BatchNorm) and child.running_mean is None
-            if isinstance(child, _BatchNorm | GroupedBatchNorm) and (plain or type(child) is GroupedBatchNorm):
+            if isinstance(child, RobustStatisticsNorm):
+                continue
+            if isinstance(child, GroupedBatchNorm) or (isinstance(child, _BatchNorm) and child.running_mean is None):
                 setattr(module, name, RobustStatisticsNorm(child))
                 count += 1
     return count
