@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--streams", nargs="+", default=("continual", "mixed", "continual+dirichlet:0.1"))
     parser.add_argument("--limit", type=int, default=192, help="images per domain")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--images", type=int, default=48, help="images of each shift in the rehearsal")
+    parser.add_argument("--images", type=int, default=96, help="images of each shift in the rehearsal")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     lab = SetupLab(Setup(

@@ -53,7 +53,7 @@ class Serve:
     """Names of the classes, one per line; those of the model or the source data if not given."""
     guard: Literal["usual", "off"] = "usual"
     """off learns from everything and always lets the adapter answer."""
-    rehearsal: Annotated[int, tyro.conf.arg(metavar="N")] = 48
+    rehearsal: Annotated[int, tyro.conf.arg(metavar="N")] = 96
     """Images of each of two dozen shifts that the guard rehearses before the first answer; with --folder once only.
     Fewer start sooner, and leave it in doubt more often."""
     folder: Folder = None

@@ -5,7 +5,7 @@ import torch
 
 import tta
 from tta.guard.choice import Choice
-from tta.guard.judge import Judge
+from tta.guard.judge import Judge, Regression
 from tta.source_data import SourceData
 
 X = torch.rand(400, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -16,7 +16,10 @@ class Says(Judge):
     """A judge that says what it is told to; it may expect 4 points too much."""
 
     def __init__(self, *gains):
-        self.gains, self.doubts = list(gains), {32: 4.0}
+        self.gains = list(gains)
+
+    def doubt(self, size):
+        return 4.0
 
     def gain(self, ours, theirs, appearance):
         return self.gains.pop(0) if len(self.gains) > 1 else self.gains[0]
@@ -47,7 +50,7 @@ def test_the_adapter_is_heard_beyond_doubt_only():
 
 
 def test_it_goes_on_to_be_heard_while_it_gains_something():
-    choice = chosen(10.0, 1.1, every=1)
+    choice = chosen(10.0, 1.1, every=1, stay=0.25)
     for _ in range(20):
         choice.due(STREAM)
         choice.look(STREAM, STREAM, STREAM)
@@ -91,7 +94,7 @@ def test_a_few_images_are_not_enough_and_a_look_takes_several_small_batches():
 
 
 def test_where_it_is_close_the_next_look_comes_sooner_and_a_change_of_style_asks_for_one():
-    clear, close = chosen(60.0), chosen(5.0)
+    clear, close = chosen(60.0), chosen(3.0)
     assert [clear.due(STREAM) for _ in range(4)] == [False, False, False, True]
     assert [close.due(STREAM) for _ in range(2)] == [False, True]
     assert close.due(STREAM), "wanted until there is one"
@@ -112,7 +115,8 @@ def test_it_is_restored_with_all_that_it_has_learned():
     from tta.guard.encoding import decode, encode
 
     choice = chosen(10.0)
-    choice.judge = Judge(torch.zeros(2), torch.ones(2), torch.arange(3.0), {32: 4.0, 8: 9.0})
+    parts = {size: Regression(torch.zeros(2), torch.ones(2), torch.arange(3.0), size / 8) for size in (32, 8)}
+    choice.judge = Judge(parts)
     tensors = {}
     state = encode(choice.state(), tensors)
     again = Choice()
@@ -120,8 +124,8 @@ def test_it_is_restored_with_all_that_it_has_learned():
     again.set_state(decode(state, tensors))
     assert again.by_adapter
     assert again.estimate == choice.estimate
-    assert again.judge.doubts == choice.judge.doubts
-    assert torch.equal(again.judge.weights, choice.judge.weights)
+    assert again.judge.doubt(32) == 4
+    assert torch.equal(again.judge.parts[8].weights, parts[8].weights)
 
 
 @pytest.mark.parametrize("bad", [{"every": 0}, {"memory": 0}, {"stay": 2.0}, {"stay": -1.0}])

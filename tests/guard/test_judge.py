@@ -99,8 +99,8 @@ def test_one_image_and_logits_that_are_not_finite_are_judged_too():
 
 
 def test_doubt_is_that_of_the_nearest_size():
-    judge = Judge.learn(records())
-    judge.doubts = {8: 10.0, 32: 5.0}
+    part = Judge.learn(records()).parts[32]
+    judge = Judge({8: part._replace(doubt=10.0), 32: part._replace(doubt=5.0)})
     assert [judge.doubt(size) for size in (1, 8, 15, 17, 64, 500)] == [10, 10, 10, 5, 5, 5]
 
 
@@ -109,4 +109,12 @@ def test_a_judge_is_restored_from_its_state():
     again = Judge.of_state(judge.state())
     ours, theirs = answers(64, 0.4, 5), answers(64, 0.6, 6)
     assert again.gain(ours, theirs, LOOK) == judge.gain(ours, theirs, LOOK)
-    assert again.doubts == judge.doubts
+    assert again.doubt(32) == judge.doubt(32)
+
+
+def test_each_size_of_batches_has_a_regression_of_its_own():
+    large, small = records(streams=1), [r._replace(stream=(1, 8), won=-r.won) for r in records(streams=1)]
+    judge = Judge.learn(large + small)
+    ours, theirs = answers(512, 0.9, 1), answers(512, 0.55, 2)
+    assert judge.gain(ours, theirs, LOOK) > 20
+    assert judge.gain(ours[:8], theirs[:8], LOOK) <= 0, "of the small ones the opposite was learned"

@@ -7,7 +7,7 @@ import tta
 from tta.adapter import Adapter, StepInfo
 from tta.contract import NETS, images, source_images
 from tta.guard.judge import Judge
-from tta.guard.rehearsal import Rehearsal, _of_few_classes
+from tta.guard.rehearsal import Rehearsal
 from tta.guard.style import Style
 from tta.source_data import SourceData
 
@@ -42,14 +42,14 @@ def test_all_orders_and_sizes_are_met_and_the_images_are_those_of_all_shifts():
     adapter = watched()
     judge = SHORT.judge(adapter, NETS["group_norm"](), DATA, STYLE)
     sizes = [len(x) for x in adapter.met]
-    assert sizes[:15] == [8] * 15, "five shifts, clean among them: one after another, mixed, of few classes"
-    assert sizes[15:] == [2] * 20, "half of the images, in pairs"
+    assert sizes[:15] == [8] * 15, "five shifts, clean among them: one after another, mixed, by class"
+    assert sizes[15:] == [2] * 10, "a quarter of the images, in pairs"
     first, mixed, by_class = (torch.cat(adapter.met[k : k + 5]).flatten(1) for k in (0, 5, 10))
     sums = [sorted((part * torch.arange(1, part.shape[1] + 1)).sum(1).tolist()) for part in (first, mixed, by_class)]
     assert sums[0] == pytest.approx(sums[1])
-    assert len(first.unique(dim=0)) > len(by_class.unique(dim=0)), "of few classes, some more than once"
+    assert sums[0] == pytest.approx(sums[2])
     assert adapter.memory["batches"] == 0, "it was reset at the end"
-    assert {*judge.doubts} == {8, 2}
+    assert {*judge.parts} == {8, 2}
 
 
 def test_the_adapter_is_as_it_was_and_the_verdict_the_same_every_time():
@@ -58,8 +58,9 @@ def test_the_adapter_is_as_it_was_and_the_verdict_the_same_every_time():
     assert torch.equal(adapter(images(0)), fresh(images(0)))
     adapter(images(1))
     again = SHORT.judge(adapter, source, DATA, STYLE)
-    assert torch.equal(judge.weights, again.weights)
-    assert judge.doubts == again.doubts
+    for size in (8, 2):
+        assert torch.equal(judge.parts[size].weights, again.parts[size].weights)
+        assert judge.doubt(size) == again.doubt(size)
 
 
 def test_an_adapter_that_fails_now_and_then_is_judged_by_the_rest_and_one_that_always_does_is_refused():
@@ -82,15 +83,9 @@ def test_an_adapter_that_fails_now_and_then_is_judged_by_the_rest_and_one_that_a
         SHORT.judge(adapter, NETS["group_norm"](), DATA, STYLE)
 
 
-def test_images_of_few_classes_come_together():
-    labels, random = torch.arange(40) % 10, torch.Generator().manual_seed(0)
-    counts = [len(labels[_of_few_classes(labels, 32, number, random)].unique()) for number in range(6)]
-    assert counts == [1, 2, 3, 1, 2, 3]
-
-
 def test_few_source_images_are_enough():
     few = SourceData(DATA.images[:3], DATA.labels[:3])
-    assert SHORT.judge(watched(), NETS["group_norm"](), few, STYLE).doubts
+    assert SHORT.judge(watched(), NETS["group_norm"](), few, STYLE).parts
 
 
 def test_it_knows_grey_and_colour_only():

@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
 
     Attributes:
         gain: Points by which the adapter errs less than the source model, over the images of late.
-        doubt: Points by which that was too much in the rehearsal on shifts left out, at most, in 85 of 100 visits.
+        doubt: Points by which that was too much in the rehearsal on shifts left out, at most, in 90 of 100 visits.
     """
 
     gain: float
@@ -39,8 +39,8 @@ class Choice:
     teach a judge what gain and harm look like with this network and this method (`Rehearsal`, `Judge`). On the stream
     the judge sees both models' answers to a batch now and then, and its verdicts are averaged. The adapter is heard if
     its gain is beyond doubt: over `margin` times what the judge has expected too much, on shifts that it had not seen,
-    in 85 of 100 visits. It goes on to be heard while the gain is over `stay` times that. Otherwise, and
-    before anything is known, the source model answers.
+    in 90 of 100 visits. It goes on to be heard while it is expected to gain anything (`stay` times the
+    doubt, if you want more). Otherwise, and before anything is known, the source model answers.
 
     Cost: the rehearsal, once; a batch through the source model for each look, as often as the guard's budget allows,
     and when the style of the stream changes; a forward pass of the source model on every batch while it answers. No
@@ -63,7 +63,7 @@ class Choice:
         self,
         every: int = 1024,
         margin: float = 1.0,
-        stay: float = 0.25,
+        stay: float = 0.0,
         memory: int = 256,
         rehearsal: Rehearsal | None = None,
     ) -> None:

@@ -20,7 +20,7 @@ FOLDS = 4
 #: Points: no judge is better than that.
 LEAST_DOUBT = 1.0
 #: Share of the visits to shifts left out in which a judge is off by less than its doubt.
-SURE_OF = 0.85
+SURE_OF = 0.9
 
 
 class Record(NamedTuple):
@@ -59,68 +59,30 @@ class Record(NamedTuple):
         return cls(seen.cpu(), won[apart].cpu(), shift[apart.cpu()], counts, stream)
 
 
-class Judge:
-    """Linear regression from the description of an image to who is right about it.
-
-    Images that both models give the same class make no difference; of the others each is worth +1, -1 or 0, and what is
-    expected of that, summed over a batch, is the difference of the errors. The regression is on the description, the
-    products of the numbers of the image with those of the batch, and two more.
+class Regression(NamedTuple):
+    """Linear regression from the description of an image to who is right about it, for one size of batches.
 
     Attributes:
-        doubts: For each size of batches: points by which it expects too much of the adapter, over a visit to a shift
-            that it has not learned from; in 85 of 100 visits it is off by less.
+        mean: Of the inputs (`_widened`), (60,).
+        scale: Their deviations.
+        weights: The constant, and one for each input, (61,).
+        doubt: Points by which too much is expected of the adapter over a visit to a shift that was not learned from; in
+            90 of 100 visits it is less.
     """
 
-    def __init__(self, mean: Tensor, scale: Tensor, weights: Tensor, doubts: dict[int, float] | None = None) -> None:
-        self.mean, self.scale, self.weights, self.doubts = mean, scale, weights, doubts or {}
+    mean: Tensor
+    scale: Tensor
+    weights: Tensor
+    doubt: float = LEAST_DOUBT
 
-    def gain(self, ours: Tensor, theirs: Tensor, appearance: Tensor) -> float:
-        """By how many points the adapter is expected to err less over a batch; the host waits for this number.
-
-        Args:
-            ours: The adapter's logits, (B, K).
-            theirs: The source model's.
-            appearance: Of the batch, see `Style.describe`.
-        """
-        seen = describe(ours, theirs, appearance).double().nan_to_num(0, FAR, -FAR)
-        won = self._expected(seen) * contradictions(ours, theirs)
-        return 100 * float(won.mean())
-
-    def _expected(self, seen: Tensor) -> Tensor:
-        mean, scale, weights = (part.to(seen.device) for part in (self.mean, self.scale, self.weights))
+    def expected(self, seen: Tensor) -> Tensor:
+        """What is expected of images that are contradicted, from -1 (the source model is right) to 1, (n,)."""
+        mean, scale, weights = (part.to(seen.device) for part in self[:3])
         inputs = ((_widened(seen) - mean) / scale).clamp(-FAR, FAR)
         return (inputs @ weights[1:] + weights[0]).clamp(-1, 1)
 
-    def doubt(self, size: int) -> float:
-        """Points by which it may expect too much, for batches of about this size."""
-        near = min(self.doubts, key=lambda known: abs(math.log(known / max(size, 1))))
-        return self.doubts[near]
-
     @classmethod
-    def learn(cls, records: Sequence[Record]) -> Judge:
-        """Learns from records, and finds out how far off it is on shifts that are left out."""
-        shifts = len(records[0].counts)
-        folds = torch.arange(shifts) % FOLDS
-        off: dict[int, list[Tensor]] = {}
-        for fold in range(min(FOLDS, shifts)):
-            part = cls._fitted(records, folds != fold)
-            for own in _by_stream(records):
-                off.setdefault(own.stream[1], []).append(part._missed(own)[:, (folds == fold) & (own.counts > 0)])
-        whole = cls._fitted(records, folds >= 0)
-        whole.doubts = {size: max(LEAST_DOUBT, 100 * _doubt(torch.cat(parts, 1))) for size, parts in off.items()}
-        return whole
-
-    def _missed(self, own: Record) -> Tensor:
-        """What is expected too much of each shift's images, and how much of its square is chance, (2, S)."""
-        missed, counts = self._expected(own.seen) - own.won, own.counts.clamp(min=1)
-        sums = [
-            torch.zeros(len(counts), dtype=torch.float64).index_add(0, own.shift, values) / counts**power
-            for power, values in ((1, missed), (2, missed.square()))
-        ]
-        return torch.stack(sums)
-
-    @classmethod
-    def _fitted(cls, records: Sequence[Record], used: Tensor) -> Judge:
+    def fitted(cls, records: Sequence[Record], used: Tensor) -> Regression:
         """The regression on the shifts that are used, bool, (S,)."""
         seen, won = (torch.cat([getattr(r, key)[used[r.shift]] for r in records]) for key in ("seen", "won"))
         inputs = _widened(seen)
@@ -136,14 +98,74 @@ class Judge:
         weights = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ (won - won.mean()))
         return cls(mean, scale, torch.cat([(won.mean() - middle @ weights)[None], weights]))
 
-    def state(self) -> dict[str, Any]:
-        """What `of_state` takes."""
-        return dict(vars(self))
+    def missed(self, own: Record) -> Tensor:
+        """What is expected too much of each shift's images, and how much of its square is chance, (2, S)."""
+        missed, counts = self.expected(own.seen) - own.won, own.counts.clamp(min=1)
+        sums = [
+            torch.zeros(len(counts), dtype=torch.float64).index_add(0, own.shift, values) / counts**power
+            for power, values in ((1, missed), (2, missed.square()))
+        ]
+        return torch.stack(sums)
 
     @classmethod
-    def of_state(cls, state: dict[str, Any]) -> Judge:
+    def learned(cls, records: Sequence[Record]) -> Regression:
+        """The regression on all shifts, and how far off it is on some that are left out."""
+        folds, off = torch.arange(len(records[0].counts)) % FOLDS, list[Tensor]()
+        for fold in folds.unique():
+            part = cls.fitted(records, folds != fold)
+            off += [part.missed(own)[:, (folds == fold) & (own.counts > 0)] for own in _by_stream(records)]
+        doubt = max(LEAST_DOUBT, 100 * _doubt(torch.cat(off, 1)))
+        return cls.fitted(records, folds >= 0)._replace(doubt=doubt)
+
+
+class Judge:
+    """Tells by how many points the adapter errs less, from what can be seen without labels.
+
+    Images that both models give the same class make no difference; of the others each is worth +1, -1 or 0, and what is
+    expected of that, summed over a batch, is the difference of the errors. The regression is on the description, the
+    products of the numbers of the image with those of the batch, and two more; there is one for each size of batches
+    that was rehearsed, and the nearest is asked.
+
+    Args:
+        parts: The regression of each size.
+    """
+
+    def __init__(self, parts: dict[int, Regression]) -> None:
+        self.parts = parts
+
+    @classmethod
+    def learn(cls, records: Sequence[Record]) -> Judge:
+        """Learns from records."""
+        sizes = sorted({record.stream[1] for record in records})
+        return cls({size: Regression.learned([r for r in records if r.stream[1] == size]) for size in sizes})
+
+    def gain(self, ours: Tensor, theirs: Tensor, appearance: Tensor) -> float:
+        """By how many points the adapter is expected to err less over a batch; the host waits for this number.
+
+        Args:
+            ours: The adapter's logits, (B, K).
+            theirs: The source model's.
+            appearance: Of the batch, see `Style.describe`.
+        """
+        seen = describe(ours, theirs, appearance).double().nan_to_num(0, FAR, -FAR)
+        won = self._part(len(ours)).expected(seen) * contradictions(ours, theirs)
+        return 100 * float(won.mean())
+
+    def doubt(self, size: int) -> float:
+        """Points by which it may expect too much of the adapter, for batches of this size."""
+        return self._part(size).doubt
+
+    def _part(self, size: int) -> Regression:
+        return self.parts[min(self.parts, key=lambda known: abs(math.log(known / max(size, 1))))]
+
+    def state(self) -> dict[int, Any]:
+        """What `of_state` takes."""
+        return {size: list(part) for size, part in self.parts.items()}
+
+    @classmethod
+    def of_state(cls, state: dict[int, Any]) -> Judge:
         """The judge of a state."""
-        return cls(**state)
+        return cls({size: Regression(*part) for size, part in state.items()})
 
 
 def _widened(seen: Tensor) -> Tensor:
@@ -155,7 +177,7 @@ def _widened(seen: Tensor) -> Tensor:
 
 
 def _doubt(missed: Tensor) -> float:
-    """What 85 of 100 visits stay below; the part that is chance, as visits have few images, is taken out.
+    """What 90 of 100 visits stay below; the part that is chance, as visits have few images, is taken out.
 
     At most half of it: where nearly all seems to be chance the rest is not known well.
     """

@@ -109,7 +109,7 @@ class Learner:
         started = time.perf_counter()
         judge = choice.rehearse(self.adapter, self.source)
         self._undo.take(self.adapter)
-        doubts = {str(size): round(doubt, 2) for size, doubt in judge.doubts.items()}
+        doubts = {str(size): round(part.doubt, 2) for size, part in judge.parts.items()}
         self.log.add("rehearsed", doubts=doubts, seconds=round(time.perf_counter() - started, 3))
         return True
 

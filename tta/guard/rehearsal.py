@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import corruptions
 from tta.adapter import Adapter
+from tta.arrangements import Arrangement, Chance
 from tta.errors import TTAError
 from tta.guard.judge import Judge, Record
 from tta.guard.style import Style
@@ -17,8 +18,8 @@ from tta.source_data import SourceData
 
 #: Severities of the shifts, in turns.
 SEVERITIES = (5, 2, 4)
-#: Images, uint8; their labels; and the number of the shift that each is under.
-Images = tuple[Tensor, Tensor, Tensor]
+#: How images of a class come together.
+CORRELATED = Arrangement.read("dirichlet:0.1")
 
 
 def _usual() -> tuple[str, ...]:
@@ -31,13 +32,13 @@ def _usual() -> tuple[str, ...]:
 class Rehearsal:
     """What is rehearsed: labelled source images under corruptions, in several orders and sizes of batches.
 
-    In batches of `sizes[0]`: one shift after another, all mixed, and one after another with images of one to three
-    classes together; in smaller ones the first two, with half of the images. The adapter begins each of these streams
-    anew, and learns on the way as it will later, so that the judge sees it early and late, where it gains, and where it
-    fails.
+    In batches of `sizes[0]`: one shift after another, all mixed, and one after another with images of a class together
+    (Dirichlet, 0.1); in smaller ones the first two, with a quarter of the images. The adapter begins each of these
+    streams anew, and learns on the way as it will later, so that the judge sees it early and late, where it gains, and
+    where it fails.
 
-    Cost: for N shifts, `images` each, about 4 N images through the adapter and the source model, once, before the first
-    answer; the adapter is then reset. Memory: these images under all shifts, 8 bits a value.
+    Cost: for N shifts, `images` each, about 3.5 N images through the adapter and the source model, once, before the
+    first answer; the adapter is then reset. Memory: these images under all shifts, 8 bits a value.
 
     Attributes:
         images: Of each shift.
@@ -49,8 +50,8 @@ class Rehearsal:
         TTAError: Numbers that make no rehearsal, or no such corruption.
     """
 
-    images: int = 48
-    sizes: tuple[int, ...] = (32, 8)
+    images: int = 96
+    sizes: tuple[int, ...] = (64, 8)
     shifts: tuple[str, ...] = field(default_factory=_usual)
     seed: int = 0
 
@@ -81,9 +82,8 @@ class Rehearsal:
                 f"a rehearsal knows images of 1 or 3 channels, not {data.images.shape[1]}: pass a guard without choice"
             )
         like = next((t for t in (*source.parameters(), *source.buffers()) if t.is_floating_point()), torch.zeros(()))
-        records = list[Record]()
-        shuffled, by_class = self._met_images(data, few=False), self._met_images(data, few=True)
-        for number, (size, (x, labels, shift), batches) in enumerate(self._streams(shuffled, by_class)):
+        records, (x, labels, shift) = list[Record](), self._images(data)
+        for number, (size, batches) in enumerate(self._streams(labels, shift)):
             adapter.reset()
             for index in batches:
                 batch = (x[index].to(like.device).to(like.dtype) / 255, labels[index].to(like.device))
@@ -94,21 +94,13 @@ class Rehearsal:
             raise TTAError("the adapter gives no finite answer to any image of the rehearsal: it is of no use here")
         return Judge.learn(records)
 
-    def _met_images(self, data: SourceData, few: bool) -> Images:
-        """Source images under all shifts and none, uint8; their labels, and the number of the shift of each.
-
-        Args:
-            data: The source images.
-            few: Whether those that come together are of one, two or three classes.
-        """
+    def _images(self, data: SourceData) -> tuple[Tensor, Tensor, Tensor]:
+        """Source images under all shifts and none, uint8; their labels, and the number of the shift of each."""
         generator = torch.Generator().manual_seed(self.seed)
         known = data.needed_labels("a rehearsal").cpu()
         parts, labels = list[Tensor](), list[Tensor]()
         for number, name in enumerate((None, *self.shifts)):
             index = torch.randperm(len(data), generator=generator)[: self.images]
-            if few:
-                chunks = index.split(self.sizes[0])
-                index = torch.cat([_of_few_classes(known, len(c), number + k, generator) for k, c in enumerate(chunks)])
             clean, _ = data.take(index, torch.zeros((), device=data.images.device))
             severity = SEVERITIES[number % len(SEVERITIES)]
             seen = clean if name is None else corruptions.corrupt(clean, name, severity, seed=self.seed, index=index)
@@ -117,27 +109,20 @@ class Rehearsal:
         shift = torch.arange(len(parts)).repeat_interleave(len(parts[0]))
         return torch.cat(parts), torch.cat(labels), shift
 
-    def _streams(self, shuffled: Images, by_class: Images) -> Iterator[tuple[int, Images, Sequence[Tensor]]]:
-        """Of every stream the size of its batches, its images, and the indices of those in each batch."""
+    def _streams(self, labels: Tensor, shift: Tensor) -> Iterator[tuple[int, Sequence[Tensor]]]:
+        """Of every stream the size of its batches, and the indices of the images in each batch."""
         generator = torch.Generator().manual_seed(self.seed + 1)
-        sequence = torch.randperm(len(self.shifts) + 1, generator=generator)
-        visits = [(shuffled[2] == number).nonzero()[:, 0] for number in sequence]
+        sequence = torch.randperm(len(self.shifts) + 1, generator=generator).tolist()
+        visits = [(shift == number).nonzero()[:, 0] for number in sequence]
         for place, size in enumerate(self.sizes):
-            used = visits if place == 0 else [visit[: len(visit) // 2] for visit in visits]
+            used = visits if place == 0 else [visit[: max(2, len(visit) // 4)] for visit in visits]
             together = torch.cat(used)
-            visited = [part for visit in used for part in visit.split(size)]
-            yield size, shuffled, visited
-            yield size, shuffled, together[torch.randperm(len(together), generator=generator)].split(size)
+            yield size, [part for visit in used for part in visit.split(size)]
+            yield size, together[torch.randperm(len(together), generator=generator)].split(size)
             if place == 0:
-                yield size, by_class, visited
-
-
-def _of_few_classes(labels: Tensor, count: int, number: int, generator: torch.Generator) -> Tensor:
-    """Indices of so many images of one, two or three classes, in turns."""
-    classes = labels.unique()
-    some = classes[torch.randperm(len(classes), generator=generator)[: 1 + number % 3]]
-    among = torch.isin(labels, some).nonzero()[:, 0]
-    return among[torch.randint(len(among), (count,), generator=generator)]
+                chances = (Chance(self.seed, f"rehearsal {number}") for number in sequence)
+                ordered = [v[CORRELATED.sequence(labels[v], c)] for v, c in zip(used, chances, strict=True)]
+                yield size, [part for visit in ordered for part in visit.split(size)]
 
 
 def _met(
