@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from corruptions import engines
+from tta import heap
 from tta.acceleration import PLAIN, Acceleration
 from tta.cells import Cell, Store, cell_key, device_of, weights_hash
 from tta.errors import TTAError
@@ -25,6 +26,7 @@ from tta.lab import Given, Lab
 from tta.registry import method, split_preset
 from tta.results import Results
 from tta.scenarios import Scenario
+from tta.sharing import Share, Sharing, spread
 from tta.streams import Data, Stream, to_unit
 
 #: Seconds after which the table of the cells so far is written again; they themselves are written at once.
@@ -173,9 +175,8 @@ def run_cells(
             keep(cell, results, True)
         else:
             missing.append(cell)
-    job.watch = watch if engine == "processes" and (workers == 1 or len(missing) <= 1) else None
     try:
-        for cell, results in engines.run(job, missing, workers, engine, address):
+        for cell, results in job.spread(missing, watch, engine, address):
             keep(cell, results, False)
             if time.monotonic() - published > PUBLISH_EVERY:
                 store.publish(merged())
@@ -200,6 +201,7 @@ class CellJob:
 
     def begin(self) -> None:
         """In a worker process: its share of the machine's threads, unless the environment says how many."""
+        heap.keep_freed()
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.workers))
 
@@ -248,7 +250,15 @@ class CellJob:
             steps[cell] = len(stream)
         return keys, steps
 
-    def run(self, cell: Cell) -> tuple[Cell, Results]:
+    def run(self, unit: Cell | Share) -> tuple[Cell | Share, Results | None]:
+        """Evaluates one cell, or makes images for several."""
+        if isinstance(unit, Cell):
+            return unit, self.evaluate(unit)
+        assert isinstance(self.lab, Sharing)
+        self.lab.make(unit)
+        return unit, None
+
+    def evaluate(self, cell: Cell) -> Results:
         """Evaluates one cell; what its adapter does wrong is a result too."""
         lab, stream = self.lab, self.stream(cell)
 
@@ -258,14 +268,26 @@ class CellJob:
 
         try:
             adapter = cell.adapter(lab.model, lab.source_data if cell.needs_source_data else None, self._mirrors(cell))
-            results = evaluate(
+            return evaluate(
                 adapter, stream, reset=self.reset_of(cell), probe=lab.probe, on_step=on_step, method=cell.method,
                 name=str(cell), seed=cell.seed,
             )  # fmt: skip
         except AdapterFailed as error:
             short = isinstance(error.__cause__, MemoryError | torch.OutOfMemoryError)
-            return cell, _failure(cell, str(error), short_of_memory=short)
-        return cell, results
+            return _failure(cell, str(error), short_of_memory=short)
+
+    def spread(
+        self, cells: Sequence[Cell], watch: Watch, engine: str, address: str | None
+    ) -> Iterator[tuple[Cell, Results]]:
+        """Runs cells, each by one of the workers; results come in any order."""
+        alone = self.workers == 1 or len(cells) <= 1
+        self.watch = watch if alone and engine == "processes" else None
+        here = nullcontext((self.lab, list[Share | Cell](cells)))
+        with here if alone or engine == "ray" else spread(self.lab, cells) as (lab, units):
+            job = self if alone else CellJob(lab, self.reset, self.workers)
+            for unit, results in engines.run(job, units, self.workers, engine, address):
+                if isinstance(unit, Cell) and results is not None:
+                    yield unit, results
 
     def _mirrors(self, cell: Cell) -> bool:
         return all(getattr(domain.data, "mirrors", True) for domain in self.stream(cell).domains)
