@@ -4,8 +4,10 @@ import sys
 
 import perf_corruptions
 import perf_cotta
+import perf_gpu
 import perf_guard
 import perf_harness
+import perf_images
 import perf_methods
 import perf_scaling
 import perf_selection
@@ -14,8 +16,10 @@ import perf_serve
 PARTS = {
     "corruptions": perf_corruptions.main,
     "cotta": perf_cotta.main,
+    "gpu": perf_gpu.main,
     "guard": perf_guard.main,
     "harness": perf_harness.main,
+    "images": perf_images.main,
     "methods": perf_methods.main,
     "scaling": perf_scaling.main,
     "selection": perf_selection.main,

@@ -20,6 +20,16 @@ def clock() -> float:
     return time.thread_time() if alone else time.perf_counter()
 
 
+def wall(run: Callable[[], object], device: str) -> float:
+    """Seconds of one call on the wall, the work of the device included."""
+    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    wait()
+    start = time.perf_counter()
+    run()
+    wait()
+    return time.perf_counter() - start
+
+
 def in_turns(arms: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median seconds of each arm; one call of each warms up, then they take turns, so that noise hits all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in arms}

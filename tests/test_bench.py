@@ -20,7 +20,7 @@ from tta.results import Results
 from tta.streams import make_stream
 from tta.table import LiveTable, abbreviate, caption, render
 
-TIMED = {"seconds_p50", "seconds_p95", "seconds_total", "peak_memory_mb"}
+TIMED = {"seconds_p50", "seconds_p95", "seconds_total", "seconds_images", "peak_memory_mb"}
 
 
 def network():
