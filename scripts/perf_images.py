@@ -18,6 +18,7 @@ from torch import Tensor
 
 import tta
 from tta.data.images import Corrupted, ImageData
+from tta.streams import Stream
 
 CORRUPTIONS = ("gaussian_noise", "motion_blur", "fog", "elastic_transform", "jpeg_compression")
 
@@ -31,7 +32,7 @@ def jpegs(data: ImageData, folder: Path) -> ImageData:
     return tta.load_data(str(folder), size=data.images(slice(0, 1)).shape[-1])
 
 
-def waited(adapter: tta.Adapter, stream: tta.Stream, device: str, ahead: bool) -> tuple[float, float]:
+def waited(adapter: tta.Adapter, stream: Stream, device: str, ahead: bool) -> tuple[float, float]:
     """Seconds until batches are there, and seconds of steps, after the first batch."""
     waits, steps = list[float](), list[float]()
     asked = time.perf_counter()
