@@ -24,6 +24,7 @@ from tta.cost import PassCounter
 from tta.data.arrays import ArrayImages
 from tta.objectives import entropy
 from tta.optimisers import SGD
+from tta.registry import split_preset
 
 BARS = {"source": 1.03, "bn": 1.05, "tent": 1.10}
 OPTIONS = (
@@ -70,12 +71,12 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     data = ArrayImages("random", pixels.numpy(), (torch.arange(len(pixels)) % classes).numpy())
     stream = tta.make_stream([tta.Domain("clean", 0, data)], "continual", options.batch, 0)
     arms: dict[str, Callable[[], object]] = {}
-    for name in BARS:
+    for name in [name for name in BARS if name != "bn" or norms.batch_norms(model)]:
         adapter = tta.wrap(model, name)
         arms[f"{name}_bare"] = bare_loop(name, model, x)
         arms[name] = partial(tta.evaluate, adapter, stream)
     seconds = in_turns(arms, options.repeats)
-    ratios = {f"{name}_over_bare": seconds[name] / seconds[f"{name}_bare"] for name in BARS}
+    ratios = {f"{name}_over_bare": seconds[name] / seconds[f"{name}_bare"] for name in BARS if name in seconds}
     images = len(x) * options.batch
     return ratios | {f"{name}_images_per_s": images / value for name, value in seconds.items()}
 
@@ -124,7 +125,8 @@ def accelerated(options: argparse.Namespace) -> dict[str, float]:
         ways = {"plain": Acceleration()} | {
             str(way): way for way in OPTIONS if options.compile or way.compile == "none"
         }
-        adapters = {word: tta.wrap(model, name, **vars(way)) for word, way in ways.items()}
+        base, preset = split_preset(name)
+        adapters = {word: tta.wrap(model, base, preset=preset, **vars(way)) for word, way in ways.items()}
         wrong = dict.fromkeys(ways, 0)
         seconds: dict[str, list[float]] = {word: [] for word in ways}
         for number, images in enumerate(x):

@@ -79,7 +79,7 @@ class Bench(Setup):
 
     def run(self) -> int:
         """Runs the benchmark and shows its table; 2 if a method failed on the way, 130 after Ctrl-C."""
-        warm_up("tta.bench", self.workers, self.engine)
+        warm_up(self.workers, self.engine)
         from rich.console import Console
 
         from tta.bench import grid, run_cells

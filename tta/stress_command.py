@@ -53,7 +53,7 @@ class Stress(Setup):
 
     def run(self) -> int:
         """Runs the matrix and shows it; 130 after Ctrl-C. A method that fails is a part of the result."""
-        warm_up("tta.bench", self.workers, self.engine)
+        warm_up(self.workers, self.engine)
         from rich.console import Console
 
         from corruptions.engines import check_engine
