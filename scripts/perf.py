@@ -2,6 +2,7 @@
 
 import sys
 
+import perf_cheaper
 import perf_corruptions
 import perf_cotta
 import perf_gpu
@@ -14,6 +15,7 @@ import perf_selection
 import perf_serve
 
 PARTS = {
+    "cheaper": perf_cheaper.main,
     "corruptions": perf_corruptions.main,
     "cotta": perf_cotta.main,
     "gpu": perf_gpu.main,

@@ -1,9 +1,10 @@
 """What the harness adds: methods through `tta.evaluate` over hand-written minimal loops, taken in turns in one run.
 
-`source` beside a bare loop under inference_mode (bar 1.03), `bn` beside the same with the batch's statistics (1.05),
-`tent` beside a bare forward, backward of the affine parameters and optimiser step (1.10). `--filter`: ETA's time by the
-share of images that it filters out; under batch norm the backward pass has all images in it by definition, so give
-a model with group or layer norm to see time fall. `--options`: what bf16, channels_last and compile give.
+`source` beside a bare loop under inference_mode (bar 1.03) and one that is given bytes and makes floats of them as the
+harness does, `bn` beside the first with the batch's statistics (1.05), `tent` beside a bare forward, backward of the
+affine parameters and optimiser step (1.10). `--filter`: ETA's time by the share of images that it filters out; under
+batch norm the backward pass has all images in it by definition, so give a model with group or layer norm to see time
+fall. `--options`: what bf16, channels_last and compile give.
 """
 
 import argparse
@@ -75,8 +76,16 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         adapter = tta.wrap(model, name)
         arms[f"{name}_bare"] = bare_loop(name, model, x)
         arms[name] = partial(tta.evaluate, adapter, stream)
+
+    def from_bytes() -> None:
+        with torch.inference_mode():
+            for part in pixels.split(options.batch):
+                model(part.to(options.device).float().div_(255))
+
+    arms["source_from_bytes"] = from_bytes
     seconds = in_turns(arms, options.repeats)
     ratios = {f"{name}_over_bare": seconds[name] / seconds[f"{name}_bare"] for name in BARS if name in seconds}
+    ratios["source_over_bare_from_bytes"] = seconds["source"] / seconds["source_from_bytes"]
     images = len(x) * options.batch
     return ratios | {f"{name}_images_per_s": images / value for name, value in seconds.items()}
 
