@@ -47,17 +47,23 @@ def spread(lab: Lab, cells: Sequence[Cell]) -> Iterator[tuple[Lab, list[Share | 
     left for the end while the other workers have nothing to do. A worker that finds images missing, for they are still
     being made, computes them: they are the same.
     """
+    units: list[Share | Cell] = []
     if not isinstance(lab, Sharing):
-        yield lab, sorted(cells, key=work, reverse=True)
+        units += longest_first(cells)
+        yield lab, units
         return
     with tempfile.TemporaryDirectory(prefix="tta-images-", ignore_cleanup_errors=True) as folder:
-        units: list[Share | Cell] = []
         for seed in dict.fromkeys(cell.seed for cell in cells):
             own = [cell for cell in cells if cell.seed == seed]
             scenarios = dict.fromkeys(cell.scenario or Scenario() for cell in own)
             units += dict.fromkeys(share for scenario in scenarios for share in lab.shares(scenario, seed))
-            units += sorted(own, key=work, reverse=True)
+            units += longest_first(own)
         yield lab.sharing(Path(folder)), units
+
+
+def longest_first(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells in the order in which workers should take them."""
+    return sorted(cells, key=work, reverse=True)
 
 
 def work(cell: Cell) -> float:

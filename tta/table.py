@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from tta.bench import Watch
+from tta.cell_job import Watch
 from tta.cells import Cell
 from tta.evaluation import Step
 from tta.harm import add_harm
