@@ -72,7 +72,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     data = ArrayImages("random", pixels.numpy(), (torch.arange(len(pixels)) % classes).numpy())
     stream = tta.make_stream([tta.Domain("clean", 0, data)], "continual", options.batch, 0)
     arms: dict[str, Callable[[], object]] = {}
-    for name in [name for name in BARS if name != "bn" or norms.batch_norms(model)]:
+    names = [name for name in BARS if name in options.methods and (name != "bn" or norms.batch_norms(model))]
+    for name in names:
         adapter = tta.wrap(model, name)
         arms[f"{name}_bare"] = bare_loop(name, model, x)
         arms[name] = partial(tta.evaluate, adapter, stream)
@@ -84,8 +85,9 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
     arms["source_from_bytes"] = from_bytes
     seconds = in_turns(arms, options.repeats)
-    ratios = {f"{name}_over_bare": seconds[name] / seconds[f"{name}_bare"] for name in BARS if name in seconds}
-    ratios["source_over_bare_from_bytes"] = seconds["source"] / seconds["source_from_bytes"]
+    ratios = {f"{name}_over_bare": seconds[name] / seconds[f"{name}_bare"] for name in names}
+    if "source" in names:
+        ratios["source_over_bare_from_bytes"] = seconds["source"] / seconds["source_from_bytes"]
     images = len(x) * options.batch
     return ratios | {f"{name}_images_per_s": images / value for name, value in seconds.items()}
 
@@ -167,7 +169,7 @@ def main() -> None:
     parser.add_argument("--filter", action="store_true")
     parser.add_argument("--options", action="store_true")
     parser.add_argument("--compile", action="store_true", help="with --options: torch.compile too")
-    parser.add_argument("--methods", nargs="+", default=["source", "bn", "tent"], help="with --options")
+    parser.add_argument("--methods", nargs="+", default=["source", "bn", "tent"], help="without --filter")
     parser.add_argument("--dataset", default="cifar10", help="with --options and --data")
     parser.add_argument("--data", type=Path, help="with --options: real images for the change of error")
     parser.add_argument("--out", type=Path, help="add the figures to this file, a line of JSON")
