@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 import tta
+from tta import heap
 from tta.cost import PassCounter, PeakMemory
 from tta.registry import method
 
@@ -72,6 +73,7 @@ def main() -> None:
     own = sum(t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers()))
     with torch.inference_mode():
         bare = seconds(model, batches)
+    heap.give_back_freed()
     memory = PeakMemory(options.device)
     model(batches[0]).sum().backward()
     gradient = memory.read()
@@ -82,6 +84,7 @@ def main() -> None:
         data = source if method(name).requires.source_data else None
         try:
             adapter = tta.wrap(model, name, source_data=data)
+            heap.give_back_freed()
             memory = PeakMemory(options.device)
             with PassCounter(adapter.networks()) as counter:
                 taken = seconds(adapter, batches)

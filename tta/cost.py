@@ -176,7 +176,8 @@ class PeakMemory:
 
 def _reset_peak() -> float:
     """Makes the present use the peak, where the system can; bytes of the mark from which growth counts."""
-    heap.give_back_freed()  # what earlier runs have left would hide as much of this one
+    if heap.kept:
+        heap.give_back_freed()  # what earlier runs have left would hide as much of this one
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS")

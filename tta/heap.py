@@ -13,14 +13,18 @@ from typing import Any
 
 # The numbers of <malloc.h>.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+#: Whether this process keeps what it frees.
+kept = False
 #: Blocks and free tails of at least so many bytes still go back at once; the second for a glibc before 2.35.
 LARGE, LARGE_BEFORE = 2**30, 2**25
 
 
 def keep_freed() -> None:
     """Keeps what this process frees, for its next blocks; for a process that is ours, not for one that imports us."""
+    global kept
     libc = _glibc()
     if libc is not None:
+        kept = True
         libc.mallopt(_TRIM_THRESHOLD, LARGE)
         if not libc.mallopt(_MMAP_THRESHOLD, LARGE):
             libc.mallopt(_MMAP_THRESHOLD, LARGE_BEFORE)
