@@ -19,7 +19,7 @@ from perf_turns import batches, clock, in_turns, source, tell
 from torch import Tensor, nn
 
 import tta
-from tta import norms
+from tta import heap, norms
 from tta.acceleration import Acceleration
 from tta.cost import PassCounter
 from tta.data.arrays import ArrayImages
@@ -173,8 +173,11 @@ def main() -> None:
     parser.add_argument("--dataset", default="cifar10", help="with --options and --data")
     parser.add_argument("--data", type=Path, help="with --options: real images for the change of error")
     parser.add_argument("--out", type=Path, help="add the figures to this file, a line of JSON")
+    parser.add_argument("--keep-freed", action="store_true", help="keep freed memory, as `tta bench` does")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.keep_freed:
+        heap.keep_freed()
     figures = filtered(options) if options.filter else accelerated(options) if options.options else measure(options)
     tell(figures, options, {f"{name}_over_bare": bar for name, bar in BARS.items()})
 
