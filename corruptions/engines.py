@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from typing import Any, Protocol, TypeVar
 
 from corruptions.errors import CorruptionError
@@ -82,16 +83,19 @@ def run(
 _job: Any = None
 
 
-def _begin(pickled: bytes, parent: int) -> None:
+def _begin(pickled: bytes, environment: dict[str, str]) -> None:
     """Called once in each worker process."""
     global _job
+    os.environ.clear()  # that of the first call, if the process they are forked from is an old one
+    os.environ.update(environment)
     _job = pickle.loads(pickled)
     _job.begin()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: the main process says so, the workers just end
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+        parent.join()
         os._exit(1)  # the main process was killed; what it wrote is recorded, and nobody reads on
 
     threading.Thread(target=watch, daemon=True).start()
@@ -117,13 +121,21 @@ def _in_processes(job: Job[Work, Result], units: Sequence[Work], workers: int) -
 @contextmanager
 def _pool(job: Any, workers: int) -> Iterator[ProcessPoolExecutor]:
     """A pool that waits for no more than the units under way."""
-    # spawned, not forked: the threads of torch do not survive a fork. And pickled here: else torch would move the
-    # caller's tensors into shared memory, from under arrays that look at them.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (pickle.dumps(job), os.getpid()))
+    # Pickled here: else torch would move the caller's tensors into shared memory, from under arrays that look at them.
+    pool = ProcessPoolExecutor(workers, _context(), _begin, (pickle.dumps(job), dict(os.environ)))
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _context() -> BaseContext:
+    """Never forked from this process: the threads of torch do not survive that.
+
+    On Linux the workers are forked from a process of its own that has done nothing but import; what, and when it starts
+    to, a command may have said before (`tta.commands.warm_up`).
+    """
+    return multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
 def _on_ray(job: Job[Work, Result], units: Sequence[Work], workers: int, address: str | None) -> Iterator[Result]:

@@ -2,20 +2,26 @@
 
 import sys
 
+import perf_cheaper
 import perf_corruptions
 import perf_cotta
+import perf_gpu
 import perf_guard
 import perf_harness
+import perf_images
 import perf_methods
 import perf_scaling
 import perf_selection
 import perf_serve
 
 PARTS = {
+    "cheaper": perf_cheaper.main,
     "corruptions": perf_corruptions.main,
     "cotta": perf_cotta.main,
+    "gpu": perf_gpu.main,
     "guard": perf_guard.main,
     "harness": perf_harness.main,
+    "images": perf_images.main,
     "methods": perf_methods.main,
     "scaling": perf_scaling.main,
     "selection": perf_selection.main,

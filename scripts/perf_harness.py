@@ -1,9 +1,10 @@
 """What the harness adds: methods through `tta.evaluate` over hand-written minimal loops, taken in turns in one run.
 
-`source` beside a bare loop under inference_mode (bar 1.03), `bn` beside the same with the batch's statistics (1.05),
-`tent` beside a bare forward, backward of the affine parameters and optimiser step (1.10). `--filter`: ETA's time by the
-share of images that it filters out; under batch norm the backward pass has all images in it by definition, so give
-a model with group or layer norm to see time fall. `--options`: what bf16, channels_last and compile give.
+`source` beside a bare loop under inference_mode (bar 1.03) and one that is given bytes and makes floats of them as the
+harness does, `bn` beside the first with the batch's statistics (1.05), `tent` beside a bare forward, backward of the
+affine parameters and optimiser step (1.10). `--filter`: ETA's time by the share of images that it filters out; under
+batch norm the backward pass has all images in it by definition, so give a model with group or layer norm to see time
+fall. `--options`: what bf16, channels_last and compile give.
 """
 
 import argparse
@@ -18,12 +19,13 @@ from perf_turns import batches, clock, in_turns, source, tell
 from torch import Tensor, nn
 
 import tta
-from tta import norms
+from tta import heap, norms
 from tta.acceleration import Acceleration
 from tta.cost import PassCounter
 from tta.data.arrays import ArrayImages
 from tta.objectives import entropy
 from tta.optimisers import SGD
+from tta.registry import split_preset
 
 BARS = {"source": 1.03, "bn": 1.05, "tent": 1.10}
 OPTIONS = (
@@ -70,12 +72,22 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     data = ArrayImages("random", pixels.numpy(), (torch.arange(len(pixels)) % classes).numpy())
     stream = tta.make_stream([tta.Domain("clean", 0, data)], "continual", options.batch, 0)
     arms: dict[str, Callable[[], object]] = {}
-    for name in BARS:
+    names = [name for name in BARS if name in options.methods and (name != "bn" or norms.batch_norms(model))]
+    for name in names:
         adapter = tta.wrap(model, name)
         arms[f"{name}_bare"] = bare_loop(name, model, x)
         arms[name] = partial(tta.evaluate, adapter, stream)
+
+    def from_bytes() -> None:
+        with torch.inference_mode():
+            for part in pixels.split(options.batch):
+                model(part.to(options.device).float().div_(255))
+
+    arms["source_from_bytes"] = from_bytes
     seconds = in_turns(arms, options.repeats)
-    ratios = {f"{name}_over_bare": seconds[name] / seconds[f"{name}_bare"] for name in BARS}
+    ratios = {f"{name}_over_bare": seconds[name] / seconds[f"{name}_bare"] for name in names}
+    if "source" in names:
+        ratios["source_over_bare_from_bytes"] = seconds["source"] / seconds["source_from_bytes"]
     images = len(x) * options.batch
     return ratios | {f"{name}_images_per_s": images / value for name, value in seconds.items()}
 
@@ -124,7 +136,8 @@ def accelerated(options: argparse.Namespace) -> dict[str, float]:
         ways = {"plain": Acceleration()} | {
             str(way): way for way in OPTIONS if options.compile or way.compile == "none"
         }
-        adapters = {word: tta.wrap(model, name, **vars(way)) for word, way in ways.items()}
+        base, preset = split_preset(name)
+        adapters = {word: tta.wrap(model, base, preset=preset, **vars(way)) for word, way in ways.items()}
         wrong = dict.fromkeys(ways, 0)
         seconds: dict[str, list[float]] = {word: [] for word in ways}
         for number, images in enumerate(x):
@@ -156,12 +169,15 @@ def main() -> None:
     parser.add_argument("--filter", action="store_true")
     parser.add_argument("--options", action="store_true")
     parser.add_argument("--compile", action="store_true", help="with --options: torch.compile too")
-    parser.add_argument("--methods", nargs="+", default=["source", "bn", "tent"], help="with --options")
+    parser.add_argument("--methods", nargs="+", default=["source", "bn", "tent"], help="without --filter")
     parser.add_argument("--dataset", default="cifar10", help="with --options and --data")
     parser.add_argument("--data", type=Path, help="with --options: real images for the change of error")
     parser.add_argument("--out", type=Path, help="add the figures to this file, a line of JSON")
+    parser.add_argument("--keep-freed", action="store_true", help="keep freed memory, as `tta bench` does")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.keep_freed:
+        heap.keep_freed()
     figures = filtered(options) if options.filter else accelerated(options) if options.options else measure(options)
     tell(figures, options, {f"{name}_over_bare": bar for name, bar in BARS.items()})
 

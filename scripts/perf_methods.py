@@ -8,8 +8,6 @@ a gradient through everything; on the CPU it is that of the process, and rough f
 """
 
 import argparse
-import contextlib
-import ctypes
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 import tta
+from tta import heap
 from tta.cost import PassCounter, PeakMemory
 from tta.registry import method
 
@@ -45,14 +44,6 @@ def tensors(value: Any) -> Iterator[Tensor]:
         yield from (t for v in value.values() for t in tensors(v))
     elif isinstance(value, list | tuple):
         yield from (t for v in value for t in tensors(v))
-
-
-def fresh_peak(device: str) -> PeakMemory:
-    """Begins to watch the memory, after the C library has given back what is free."""
-    if device == "cpu":
-        with contextlib.suppress(OSError, AttributeError):  # no glibc
-            ctypes.CDLL(None).malloc_trim(0)
-    return PeakMemory(device)
 
 
 def kept(adapter: tta.Adapter) -> int:
@@ -82,7 +73,8 @@ def main() -> None:
     own = sum(t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers()))
     with torch.inference_mode():
         bare = seconds(model, batches)
-    memory = fresh_peak(options.device)
+    heap.give_back_freed()
+    memory = PeakMemory(options.device)
     model(batches[0]).sum().backward()
     gradient = memory.read()
     model.zero_grad(set_to_none=True)
@@ -92,7 +84,8 @@ def main() -> None:
         data = source if method(name).requires.source_data else None
         try:
             adapter = tta.wrap(model, name, source_data=data)
-            memory = fresh_peak(options.device)
+            heap.give_back_freed()
+            memory = PeakMemory(options.device)
             with PassCounter(adapter.networks()) as counter:
                 taken = seconds(adapter, batches)
             peak = memory.read()

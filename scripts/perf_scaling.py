@@ -53,28 +53,31 @@ def along(name: str, batches: int, batch: int) -> list[dict[str, float]]:
     return rows
 
 
-def workers() -> dict[str, float]:
-    """Wall seconds of the same cells with one and with two workers, one thread each."""
+def workers(limit: int) -> dict[str, float]:
+    """Wall seconds of the same twelve cells with one and with two workers, one thread each, and of next to nothing."""
     seconds = {}
-    for count in (1, 2):
-        command = [
-            sys.executable,
-            "-m",
-            "tta",
-            "bench",
-            "--methods",
-            "source",
-            "bn",
-            "tent",
-            "eata",
-            "--seeds",
-            "0",
-            "1",
-        ]
-        start = time.perf_counter()
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run([*command, "--workers", str(count)], check=True, capture_output=True, env=environment)
-        seconds[f"seconds_{count}"] = time.perf_counter() - start
+    cells = (
+        "--methods",
+        "source",
+        "bn",
+        "tent",
+        "eata",
+        "roid",
+        "cotta:fast",
+        "--seeds",
+        "0",
+        "1",
+        "--limit",
+        f"{limit}",
+    )
+    nothing = ("--methods", "source", "--domains", "fog", "contrast", "--limit", "1", "--seeds", "0", "1")
+    for what, job in (("seconds", cells), ("start", nothing)):
+        for count in (1, 2):
+            command = [sys.executable, "-m", "tta", "bench", *job, "--workers", str(count)]
+            start = time.perf_counter()
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            subprocess.run(command, check=True, capture_output=True, env=environment)
+            seconds[f"{what}_{count}"] = time.perf_counter() - start
     return seconds | {"speed_up": seconds["seconds_1"] / seconds["seconds_2"], "load": os.getloadavg()[0]}
 
 
@@ -85,10 +88,11 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--workers", action="store_true")
+    parser.add_argument("--limit", type=int, default=384, help="with --workers: digits per domain")
     parser.add_argument("--out", type=Path, help="add the figures to this file, a line of JSON per method")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, object] = {"workers": workers()} if options.workers else {}
+    found: dict[str, object] = {"workers": workers(options.limit)} if options.workers else {}
     for name in [] if options.workers else options.methods:
         found[name] = rows = along(name, options.batches, options.batch)
         for row in rows:

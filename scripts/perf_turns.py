@@ -1,8 +1,7 @@
-"""What the measurements have in common: arms taken in turns, medians, models, and the memory of a fresh process."""
+"""What the measurements have in common: arms taken in turns, models, and the memory of a fresh process."""
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 
@@ -20,8 +19,18 @@ def clock() -> float:
     return time.thread_time() if alone else time.perf_counter()
 
 
+def wall(run: Callable[[], object], device: str) -> float:
+    """Seconds of one call on the wall, the work of the device included."""
+    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    wait()
+    start = time.perf_counter()
+    run()
+    wait()
+    return time.perf_counter() - start
+
+
 def in_turns(arms: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each arm; one call of each warms up, then they take turns, so that noise hits all alike."""
+    """Least seconds of each arm, for other load can only add; one call of each warms up, then they take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for number in range(repeats + 1):
         for name, run in arms.items():
@@ -29,7 +38,7 @@ def in_turns(arms: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
             run()
             if number:
                 seconds[name].append(clock() - start)
-    return {name: statistics.median(taken) for name, taken in seconds.items()}
+    return {name: min(taken) for name, taken in seconds.items()}
 
 
 def source(name: str, device: str) -> nn.Module:

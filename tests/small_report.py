@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tta
-from tta.bench import Watch
+from tta.cell_job import Watch
 from tta.data.arrays import ArrayImages
 from tta.digits import digits
 from tta.reporting.gather import gather

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 import tta
-from tta import bench
+from tta import bench, cell_job
 from tta.bench import benchmark, check_model
 from tta.cells import Cell, weights_hash
 from tta.errors import TTAError
@@ -20,7 +20,7 @@ from tta.results import Results
 from tta.streams import make_stream
 from tta.table import LiveTable, abbreviate, caption, render
 
-TIMED = {"seconds_p50", "seconds_p95", "seconds_total", "peak_memory_mb"}
+TIMED = {"seconds_p50", "seconds_p95", "seconds_total", "seconds_images", "peak_memory_mb"}
 
 
 def network():
@@ -41,7 +41,7 @@ class Counted:
 
     def __init__(self, monkeypatch, interrupt_at=None):
         self.calls, self.interrupt_at = [], interrupt_at
-        monkeypatch.setattr(bench, "evaluate", self)
+        monkeypatch.setattr(cell_job, "evaluate", self)
 
     def __call__(self, *args, **kwargs):
         self.calls.append(kwargs["name"])
@@ -115,7 +115,7 @@ def test_a_method_that_diverges_is_a_result_and_not_the_end(tmp_path, monkeypatc
             adapter.model[1].weight.fill_(float("nan"))
         return evaluate(adapter, *args, **kwargs)
 
-    monkeypatch.setattr(bench, "evaluate", torch.no_grad()(diverging))
+    monkeypatch.setattr(cell_job, "evaluate", torch.no_grad()(diverging))
     out = Console(file=io.StringIO(), width=200)
     watch = LiveTable(out, Console(file=io.StringIO()))
     with watch:

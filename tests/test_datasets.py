@@ -10,7 +10,7 @@ from trees import noise
 import corruptions
 from tta.data.images import positions
 from tta.datasets import Corrupted, Subset, load_data
-from tta.digits import digits
+from tta.digits import digits, table
 from tta.errors import TTAError
 
 
@@ -31,6 +31,17 @@ def test_digits_split_is_stratified_and_complete():
     assert (torch.cat([y, y_train]).bincount() == torch.from_numpy(np.bincount(load_digits().target))).all()
     test, train = ({image.numpy().tobytes() for image in images} for images in (x, x_train))
     assert not test & train
+
+
+def test_digits_are_those_that_scikit_learn_loads(monkeypatch):
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    fast = table()
+    monkeypatch.setattr("tta.digits.find_spec", lambda name: None)
+    for rows in (fast, table()):
+        assert np.array_equal(rows[:, :-1], raw.data)
+        assert np.array_equal(rows[:, -1], raw.target)
 
 
 def test_digits_images_are_the_same_everywhere():

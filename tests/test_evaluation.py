@@ -1,6 +1,7 @@
 """The evaluation loop: what it measures, what an adapter sees, and what it says when an adapter fails."""
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,17 @@ def test_stopwatch_and_quantiles():
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux only")
+def test_the_time_that_is_spent_waiting_for_images_is_told():
+    class Slow(Pictures):
+        def images(self, index):
+            time.sleep(0.02)
+            return super().images(index)
+
+    stream = make_stream([Domain("slow", 5, Slow(12))], batch_size=4)
+    (waited,) = values(evaluate(wrap(Oracle(), "source"), stream), "seconds_images")
+    assert waited >= 3 * 0.02
+
+
 def test_peak_memory_is_the_growth_since_the_start_and_starts_anew():
     memory = PeakMemory("cpu")
     block = torch.ones(40_000_000)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from tta.commands import BAD_INPUT, INTERRUPTED, OK, complain
+from tta.commands import BAD_INPUT, INTERRUPTED, OK, complain, warm_up
 from tta.errors import TTAError
 from tta.setup import Folder, Name, Names, Number, Seeds, Setup
 
@@ -79,6 +79,7 @@ class Bench(Setup):
 
     def run(self) -> int:
         """Runs the benchmark and shows its table; 2 if a method failed on the way, 130 after Ctrl-C."""
+        warm_up(self.workers, self.engine)
         from rich.console import Console
 
         from tta.bench import grid, run_cells

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from tta import heap
 from tta.bench_command import BENCH, Bench
 from tta.check_command import CHECK, Check
 from tta.commands import BAD_INPUT, INTERRUPTED, OK, Corruptions, Methods, complain, first_line
@@ -81,6 +82,7 @@ def run(argv: list[str]) -> int:
             sys.stdout.write(f"tta {tta.__version__}\n")
             return OK
         command = parse(argv or ["--help"])
+        heap.keep_freed()
         return OK if command is None else command.run()
     except KeyboardInterrupt:
         complain("interrupted")

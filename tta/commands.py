@@ -22,6 +22,23 @@ if TYPE_CHECKING:
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
 
+#: What every worker of a benchmark imports; the second is what the first optimiser that is made asks for.
+HEAVY = ("tta.bench", "torch._dynamo")
+
+
+def warm_up(workers: int, engine: str) -> None:
+    """Lets the worker processes to come do their imports now, while this process is still at its own.
+
+    On Linux they are forked from one process that has imported and done nothing else (`corruptions.engines`), so all of
+    them together take the time of one import. A hint: without it each imports for itself.
+    """
+    if workers > 1 and engine == "processes" and sys.platform == "linux":
+        from multiprocessing import forkserver, get_context
+
+        get_context("forkserver").set_forkserver_preload([*HEAVY])
+        forkserver.ensure_running()
+
+
 @dataclass(frozen=True)
 class Methods:
     """List the methods: name, cost in forwards (F) and backwards (B) per image, what they update and need."""

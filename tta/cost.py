@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tta import heap
+
 
 class Passes(NamedTuple):
     """Images that went through the networks.
@@ -174,6 +176,8 @@ class PeakMemory:
 
 def _reset_peak() -> float:
     """Makes the present use the peak, where the system can; bytes of the mark from which growth counts."""
+    if heap.kept:
+        heap.give_back_freed()  # what earlier runs have left would hide as much of this one
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -91,7 +92,7 @@ def evaluate(
     run = _Run(adapter, stream, name or f"{method}-{seed}", method, seed, reset)
     memory = PeakMemory(run.device)
     before = run.probe(probe, "before the stream")
-    with run.counter, closing(stream.batches(run.device)) as batches:
+    with run.counter, closing(run.batches()) as batches:
         for batch in batches:
             run.step(batch, on_step)
     after = run.probe(probe, "after the stream")
@@ -121,7 +122,7 @@ class _Run:
     steps: int = 0
     images: int = 0
     position: int = -1
-    pending: tuple[Batch, Tensor] | None = None
+    waited: float = 0.0
 
     def __post_init__(self) -> None:
         tensors = (tensor for network in self.adapter.networks() for tensor in network.state_dict().values())
@@ -138,6 +139,15 @@ class _Run:
         for visit in self.stream.visits():
             size = -(-len(visit.index) // self.stream.batch_size)
             self.ends.append(size + (self.ends[-1] if self.ends else 0))
+
+    def batches(self) -> Generator[Batch, None, None]:
+        """The batches of the stream; what passes until each is there was spent waiting for images."""
+        with closing(self.stream.batches(self.device)) as batches:
+            asked = time.perf_counter()
+            for batch in batches:
+                self.waited += time.perf_counter() - asked
+                yield batch
+                asked = time.perf_counter()
 
     def step(self, batch: Batch, on_step: Callable[[Step], None] | None) -> None:
         if batch.position != self.position:
@@ -217,6 +227,7 @@ class _Run:
             "seconds_p50": quantile(seconds, 0.5),
             "seconds_p95": quantile(seconds, 0.95),
             "seconds_total": sum(seconds),
+            "seconds_images": self.waited,
             "peak_memory_mb": peak,
             "forwards": forwards,
             "backwards": backwards,

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from tta import norms
@@ -76,6 +75,8 @@ def confused_with(probs: Tensor) -> Tensor:
     >>> confused_with(torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.4, 0.4, 0.2]]))
     tensor([1, 2, 0])
     """
+    from scipy.optimize import linear_sum_assignment  # a second to import, for every process that could poison
+
     own = torch.eye(len(probs), dtype=torch.bool, device=probs.device)
     _, columns = linear_sum_assignment(probs.masked_fill(own, -1e6).double().cpu().numpy(), maximize=True)
     return torch.from_numpy(columns).to(probs.device)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tta.bench import Watch
+from tta.cell_job import Watch
 from tta.cells import Cell
 from tta.results import Results
 

@@ -16,7 +16,7 @@ from tta.errors import TTAError
 from tta.setup import Folder, Name, Names, Setup
 
 if TYPE_CHECKING:
-    from tta.bench import Watch
+    from tta.cell_job import Watch
     from tta.reporting import call
     from tta.reporting.lab import ReportLab
     from tta.reporting.profiles import Profile

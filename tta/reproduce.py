@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tta import reproduction_files as files
-from tta.bench import Watch, failure, run_cells
+from tta.bench import run_cells
+from tta.cell_job import Watch, failure
 from tta.cells import Cell
 from tta.data.images import ImageData
 from tta.errors import TTAError

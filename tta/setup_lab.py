@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tta.errors import TTAError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from tta.intruders import Intruders
     from tta.models import SourceModel
     from tta.scenarios import Scenario
+    from tta.sharing import Share
     from tta.streams import Domain, Stream
 
 #: Corrupted images are kept for the next method if those of a stream take no more bytes than this.
@@ -35,13 +38,16 @@ class SetupLab:
         ccc: What stream the order ccc is.
     """
 
+    #: Folder in which corrupted images may lie that another worker has made.
+    shared: Path | None = None
+
     def __init__(self, setup: Setup, ccc: CCC | None = None) -> None:
         self.setup, self.ccc = setup, ccc
         self._intruding: tuple[Any, Intruders | None] | None = None
         self._kept: tuple[int, dict[tuple[str, float], ImageData]] = (0, {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.setup, self.ccc)
+        return type(self), (self.setup, self.ccc), {"shared": self.shared}
 
     @cached_property
     def device(self) -> torch.device:
@@ -142,21 +148,50 @@ class SetupLab:
 
         if self.setup.natural:
             return [Domain(name, 0, images) for name, images in self.natural.items()]
-        severities = self.setup.severities(order)
-        shifts = [
-            (name, severity) for name in self.setup.shifts() for severity in ([0.0] if name == CLEAN else severities)
-        ]
-        size = len(self.images) * math.prod(self.images.shape or ())
-        if size * len(shifts) > KEPT_BYTES:
+        shifts = self._shifts(order)
+        if not self._fits(shifts):
             return [Domain(name, severity, self.under(name, severity, seed)) for name, severity in shifts]
         # The same images for every scenario of a seed, computed once.
         if self._kept[0] != seed:
             self._kept = seed, {}
         kept = self._kept[1]
-        for shift in shifts:
-            if shift not in kept:
-                kept[shift] = Kept(self.under(*shift, seed))
+        for name, severity in shifts:
+            if (name, severity) not in kept:
+                file = self.shared and self.shared / f"{seed}-{name}-{severity:g}.npy"
+                kept[name, severity] = Kept(self.under(name, severity, seed), file)
         return [Domain(name, severity, kept[name, severity]) for name, severity in shifts]
+
+    def _shifts(self, order: str) -> list[tuple[str, float]]:
+        """Corruption and severity of the domains."""
+        severities = self.setup.severities(order)
+        return [(name, level) for name in self.setup.shifts() for level in ([0.0] if name == CLEAN else severities)]
+
+    def _fits(self, shifts: Sequence[tuple[str, float]]) -> bool:
+        """Whether the corrupted images are kept."""
+        return len(self.images) * math.prod(self.images.shape or ()) * len(shifts) <= KEPT_BYTES
+
+    def sharing(self, folder: Path) -> SetupLab:
+        """The same lab, which looks into a folder for corrupted images before it computes them."""
+        lab = copy.copy(self)
+        lab.shared = folder
+        return lab
+
+    def shares(self, scenario: Scenario, seed: int) -> list[Share]:
+        """The corrupted images of a stream, if they are computed and kept."""
+        from tta.sharing import Share
+
+        if self.setup.natural or self.setup.stored is not None or scenario.order == "ccc":
+            return []
+        shifts = self._shifts(scenario.order)
+        return [Share(name, level, seed) for name, level in shifts if name != CLEAN] if self._fits(shifts) else []
+
+    def make(self, share: Share) -> None:
+        """Computes images and puts them into the folder."""
+        from tta.data.kept import Kept
+
+        assert self.shared is not None
+        file = self.shared / f"{share.seed}-{share.name}-{share.severity:g}.npy"
+        Kept(self.under(share.name, share.severity, share.seed), file).write()
 
     def under(self, name: str, severity: float, seed: int) -> ImageData:
         """The data under one corruption, computed or as they are stored."""

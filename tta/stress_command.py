@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from tta.commands import INTERRUPTED, OK, complain
+from tta.commands import INTERRUPTED, OK, complain, warm_up
 from tta.errors import TTAError
 from tta.setup import Folder, Name, Names, Seeds, Setup
 
@@ -53,6 +53,7 @@ class Stress(Setup):
 
     def run(self) -> int:
         """Runs the matrix and shows it; 130 after Ctrl-C. A method that fails is a part of the result."""
+        warm_up(self.workers, self.engine)
         from rich.console import Console
 
         from corruptions.engines import check_engine

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from tta.bench import Watch
+from tta.cell_job import Watch
 from tta.cells import Cell
 from tta.evaluation import Step
 from tta.harm import add_harm
@@ -183,6 +183,8 @@ class LiveTable(Watch):
         self.failures: dict[Cell, str] = {}
         self.finished, self.reused, self.cells = 0, 0, 0
         self.left: dict[Cell, int] = {}
+        self.order: list[Cell] = []
+        self.parts: dict[Cell, Results] = {}
         self.started = time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
         self.progress = Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
@@ -206,7 +208,7 @@ class LiveTable(Watch):
 
     def begin(self, steps: Mapping[Cell, int]) -> None:
         """Sets the length of the progress bar."""
-        self.cells, self.left = len(steps), dict(steps)
+        self.cells, self.left, self.order = len(steps), dict(steps), list(steps)
         self.progress.update(self.task, total=sum(steps.values()))
 
     def step(self, cell: Cell, step: Step) -> None:
@@ -219,7 +221,8 @@ class LiveTable(Watch):
     def end(self, cell: Cell, results: Results, *, stored: bool) -> None:
         """Puts the cell's results in place of its partial rows."""
         self.rows = []
-        self.results = add_harm(Results.merge([self.results, results]))
+        self.parts[cell] = results  # workers finish in any order
+        self.results = add_harm(Results.merge(self.parts[cell] for cell in self.order if cell in self.parts))
         self.finished += 1
         self.reused += stored
         self.progress.update(self.task, advance=self.left.pop(cell))

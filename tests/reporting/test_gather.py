@@ -7,7 +7,7 @@ import torch
 from small_report import NAMES, small_report
 
 import tta
-from tta.bench import Watch
+from tta.cell_job import Watch
 from tta.cli import main
 from tta.data.arrays import ArrayImages
 from tta.digits import digits

@@ -68,7 +68,7 @@ class ArrayImages(ImageData):
     def images(self, index: Index) -> Tensor:
         """As in `ImageData`."""
         chosen = positions(index, len(self)).numpy()
-        batch = np.array(self.array[chosen])
+        batch = np.asarray(self.array[chosen])  # a copy already
         release(self.array)
         if self.layout == "NHW":
             batch = batch[:, None]

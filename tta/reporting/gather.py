@@ -15,7 +15,8 @@ import torch
 
 import tta
 from tta import provenance
-from tta.bench import Watch, grid, run_cells
+from tta.bench import grid, run_cells
+from tta.cell_job import Watch
 from tta.cells import device_of, weights_hash
 from tta.data.images import ImageData, Subset
 from tta.errors import TTAError

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tta.bench import Watch, failure, run_cells
+from tta.bench import run_cells
+from tta.cell_job import Watch, failure
 from tta.cells import Cell
 from tta.errors import TTAError
 from tta.intervals import bootstrap

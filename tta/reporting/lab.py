@@ -90,7 +90,7 @@ class ReportLab(SetupLab):
         self._seen: dict[tuple[str, float, int], ImageData] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.setup, self.ccc, self.reference)
+        return type(self), (self.setup, self.ccc, self.reference), {"shared": self.shared}
 
     @cached_property
     def natural(self) -> dict[str, ImageData]:
