@@ -16,11 +16,12 @@ from tta.guard.background import WhenFull, Worker
 from tta.guard.guard import Guard
 from tta.guard.learner import Lesson
 from tta.guard.log import AuditLog
+from tta.guard.rehearsal import Rehearsal
 from tta.guard.snapshots import Snapshots
 from tta.registry import wrap
 from tta.source_data import SourceData
 
-__all__ = ["Answer", "Deployed", "Guard", "deploy"]
+__all__ = ["Answer", "Deployed", "Guard", "Rehearsal", "deploy"]
 
 
 def deploy(
@@ -47,8 +48,9 @@ def deploy(
         method: As in `wrap`.
         config: As in `wrap`.
         guard: What watches; `Guard.usual` if not given, `Guard.off()` for none. One guard for each deployment.
-        source_data: Images the model was trained on, best with labels: a few hundred of each, anything
-            `SourceData.of` takes. Without them the usual guard has no canary and no choice.
+        source_data: Images like those the model was trained on, best with labels, and best none of these themselves: a
+            few hundred, anything `SourceData.of` takes. The usual guard rehearses on them before the first answer, which
+            takes a while. Without them it has no canary and no choice.
         folder: For snapshots and the audit log. If there are snapshots, the newest is gone on from. None keeps nothing.
         snapshot_every: Committed updates from snapshot to snapshot.
         keep: Snapshots that are kept.
@@ -67,8 +69,10 @@ def deploy(
         TTAError: As `wrap`; the guard needs what is not there; or the snapshots in the folder are of something else.
 
     >>> import torch, tta
+    >>> from tta.deployment import Guard, Rehearsal
     >>> data = tta.load_data("digits", split="train", limit=300)
-    >>> deployed = tta.deploy(tta.load_source("digits"), "tent", source_data=data)
+    >>> guard = Guard.usual(rehearsal=Rehearsal(images=4))  # a short one, which leaves much doubt
+    >>> deployed = tta.deploy(tta.load_source("digits"), "tent", guard=guard, source_data=data)
     >>> deployed(torch.rand(8, 3, 32, 32)).shape
     torch.Size([8, 10])
     >>> deployed.report()["batches"]
