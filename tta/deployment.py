@@ -49,8 +49,8 @@ def deploy(
         config: As in `wrap`.
         guard: What watches; `Guard.usual` if not given, `Guard.off()` for none. One guard for each deployment.
         source_data: Images like those the model was trained on, best with labels, and best none of these themselves: a
-            few hundred, anything `SourceData.of` takes. The usual guard rehearses on them before the first answer, which
-            takes a while. Without them it has no canary and no choice.
+            few hundred, anything `SourceData.of` takes. The usual guard rehearses on them before the first answer,
+            which takes a while. Without them it has no canary and no choice.
         folder: For snapshots and the audit log. If there are snapshots, the newest is gone on from. None keeps nothing.
         snapshot_every: Committed updates from snapshot to snapshot.
         keep: Snapshots that are kept.
