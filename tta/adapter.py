@@ -112,8 +112,8 @@ class Adapter(nn.Module):
     cost: ClassVar[str] = "1F"
     #: How the networks are run; `wrap` says so.
     acceleration: Acceleration = PLAIN
-    #: Batch statistics, "mean" or "robust", see `tta.wrap`.
-    statistics: str = "mean"
+    #: Whether its batch statistics are robust ones, see `tta.wrap`.
+    robust_statistics: bool = False
 
     def __init__(self, source: nn.Module, config: Any = None, *, seed: int = 0, source_data: Any = None) -> None:
         super().__init__()

@@ -60,7 +60,7 @@ def deploy(
             longest, "block" lets the caller wait.
         preset: As in `wrap`.
         seed: As in `wrap`.
-        overrides: As in `wrap`; `statistics="robust"` where users may be hostile.
+        overrides: As in `wrap`; `robust_statistics=True` where users may be hostile.
 
     Returns:
         The deployment: call it like the model, and close it at the end (or use it in a `with` statement).
@@ -91,7 +91,7 @@ def deploy(
     deployed = Deployed(adapter := made(), model, watch, data, shadow, log)
     if folder is not None:
         identity = {
-            "method": method if adapter.statistics == "mean" else f"{method}, {adapter.statistics} statistics",
+            "method": f"{method}, robust statistics" if adapter.robust_statistics else method,
             "settings": provenance.digest(provenance.plain(adapter.config)),
             "weights": state_sha256(model),
             "guard": " ".join(part.name for part in watch.parts) + (" choice" * bool(watch.choice)),

@@ -156,7 +156,7 @@ def wrap(
     precision: Literal["float32", "bf16"] = "float32",
     channels_last: bool = False,
     compile: bool | str = False,
-    statistics: Literal["mean", "robust"] = "mean",
+    robust_statistics: bool = False,
     **overrides: Any,
 ) -> Adapter:
     """Wraps a model in an adaptation method; the model itself is copied and never touched.
@@ -172,7 +172,7 @@ def wrap(
         precision: "bf16" runs the passes under autocast; weights, logits, losses and batch statistics stay in float32.
         channels_last: Put the channels last in the adapter's networks, which is faster on most machines.
         compile: Compile the networks with torch.compile; "cudagraphs" for its mode that replays CUDA graphs.
-        statistics: "robust" for methods that normalise with plain batch statistics: images that stand out have little
+        robust_statistics: For methods that normalise with plain batch statistics: images that stand out have little
             weight in them, so that a few poisoned ones cannot move them (`tta.norms.RobustStatisticsNorm`). Costs some
             time, and a little of the gain where nobody is hostile.
         overrides: Single hyper-parameters to change in the config, or in that of a wrapper.
@@ -190,25 +190,24 @@ def wrap(
     acceleration = Acceleration(precision, channels_last, compiler)
     model = acceleration.around(model) if isinstance(model, nn.Module) else model
     adapter = cls(model, inner, seed=seed, source_data=source_data)
-    _take(statistics, adapter)
+    if robust_statistics:
+        _make_robust(adapter)
     for each, its_config in zip(name.split("+")[1:], around, strict=True):
         adapter = wrapper(each)(adapter, model, its_config)
-    adapter.acceleration, adapter.statistics = acceleration, statistics
+    adapter.acceleration, adapter.robust_statistics = acceleration, robust_statistics
     acceleration.lay_out(adapter.networks())
     return adapter
 
 
-def _take(statistics: str, adapter: Adapter) -> None:
-    """Changes how an adapter that was just made takes its batch statistics.
+def _make_robust(adapter: Adapter) -> None:
+    """Gives an adapter that was just made robust batch statistics.
 
     After its start, so that what it has learned of source data (EATA's Fisher information) rests on plain ones.
     """
-    if statistics not in ("mean", "robust"):
-        raise unknown("kind of statistics", statistics, ["mean", "robust"])
-    if statistics == "robust" and not norms.use_robust_statistics(adapter):
+    if not norms.use_robust_statistics(adapter):
         raise TTAError(
             f"{adapter.name} on this model normalises with no plain batch statistics that could be robust: leave"
-            " statistics out, or choose a method such as tent, eata, roid or cotta on a model with batch norm"
+            " robust_statistics out, or choose a method such as tent, eata, roid or cotta on a model with batch norm"
         )
 
 

@@ -16,7 +16,7 @@ class Episodic(Wrapper):
 
     The random generator is reset too, so that every batch sees the same draws, as under the reset policy "batch".
 
-    Updates: what the inner method does, for one batch. State: none. Cost and memory: the inner method's.
+    Updates: what the inner method does, for one batch. State: none. Cost: the inner method's. Memory: likewise.
     Needs: what the inner method does.
     """
 
@@ -34,8 +34,8 @@ class Episodic(Wrapper):
 class Recurring(Wrapper):
     """The inner adapter is reset after every n batches.
 
-    Updates: what the inner method does. State: a counter, and the inner method's. Cost and memory: the inner method's.
-    Needs: what the inner method does.
+    Updates: what the inner method does. State: a counter, and the inner method's. Cost: the inner method's. Memory:
+    likewise. Needs: what the inner method does.
 
     Reference:
         Press et al., "RDumb: A simple approach that questions our progress in continual test-time adaptation",
