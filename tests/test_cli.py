@@ -258,7 +258,8 @@ def test_wrong_input_in_a_process_of_its_own(arguments, place):
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(tmp_path):
     arguments = [*QUICK, "--methods", "source", "cotta", "bn", "--batch-size", "2", "--out", tmp_path]
-    process = command(*arguments)
+    # Whoever runs the tests in the background has SIGINT ignored, and a child inherits that.
+    process = command(*arguments, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 240
     while not list(tmp_path.glob("cells/source-*-0-*.json")) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -9,7 +9,7 @@ import threading
 import pytest
 import torch
 from places import ROOT
-from rehearsals import usual
+from rehearsals import SHORT, usual
 from torch import nn
 
 import tta
@@ -389,7 +389,7 @@ def test_snapshots_of_something_else_are_refused(tmp_path):
 
 KILLED = """
 import os, signal, sys, torch, tta
-from rehearsals import usual
+from rehearsals import SHORT, usual
 from tta.contract import NETS, images, source_images
 deployed = tta.deploy(NETS["batch_norm"](), "rotta", source_data=source_images(), folder=sys.argv[1], snapshot_every=2,
                       guard=usual(), capacity=8, frequency=4)
@@ -499,6 +499,7 @@ def test_the_caller_s_model_is_not_touched():
 
 def test_the_code_in_the_documentation_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tta.guard.choice.Rehearsal", lambda: SHORT)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
     x, labels = source_images()
     known = {"model": NET, "images": x, "labels": labels, "data": (x, labels), "x": images(0), "ids": range(6)}

@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 from places import ROOT
+from rehearsals import SHORT
 
 from tta import registry
 from tta.cli import main
@@ -35,7 +36,8 @@ def test_the_readme_has_its_commands():
 
 
 @pytest.mark.parametrize("text", PYTHON, ids=range(len(PYTHON)))
-def test_python_block(text):
+def test_python_block(text, monkeypatch):
+    monkeypatch.setattr("tta.guard.choice.Rehearsal", lambda: SHORT)
     exec(compile(text, "README.md", "exec"), {})
 
 
