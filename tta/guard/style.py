@@ -28,7 +28,7 @@ class Style:
         levels = _levels(images)
         self.bands, self.band_spread = bands.mean(0), bands.std(0, correction=0).clamp(min=1e-3)
         self.levels, self.level_spread = levels.mean(0), levels.std(0, correction=0).clamp(min=1e-3)
-        #: The style of late, the images it rests on, the style that a change is counted from; all of the latest batch.
+        #: The style of late, the images that it rests on, and the style from which a change is counted.
         self.memory: dict[str, Any] = {"mean": None, "weight": 0.0, "noted": None}
 
     def describe(self, x: Tensor) -> Tensor:
