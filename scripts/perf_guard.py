@@ -30,12 +30,15 @@ from tta.registry import method, split_preset
 from tta.scenarios import Scenario
 from tta.setup import Setup
 from tta.setup_lab import SetupLab
+from tta.source_data import SourceData
 from tta.stress import STREAMS
 from tta.tails import WINDOW, window_means
 
 METHODS = ("tent", "eata", "cotta", "rotta", "roid")
 #: Images after which harm counts.
 WARM_UP = 256
+#: Source images that make a rehearsal, at least.
+LEAST_HELD_OUT = 100
 
 
 def clock() -> float:
@@ -65,16 +68,31 @@ def windows(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return np.asarray(window_means(difference, WINDOW))
 
 
+def unused(lab: SetupLab) -> tuple[Tensor, Tensor]:
+    """The images of the test split that the streams do not use, and their classes."""
+    data = tta.load_data(lab.setup.dataset, lab.setup.data)
+    left = torch.arange(len(lab.images), len(data))
+    if len(left) < LEAST_HELD_OUT:
+        raise SystemExit(f"--held-out: {len(left)} of {len(data)} test images are left; take a smaller --limit")
+    return data.images(left), data.labels[left]
+
+
 def read(cells: Path) -> list[dict[str, Any]]:
     """The cells that are there."""
     return [json.loads(line) for line in cells.read_text().splitlines()] if cells.exists() else []
 
 
 def measure(
-    lab: SetupLab, name: str, settings: dict[str, Any], batches: list[Any], source: np.ndarray, judges: dict[str, Judge]
+    model: torch.nn.Module,
+    data: Any,
+    name: str,
+    settings: dict[str, Any],
+    batches: list[Any],
+    source: np.ndarray,
+    judges: dict[str, Judge],
 ) -> dict[str, Any]:
     """One method on one stream; `judges` keeps what was rehearsed, which does not depend on the stream."""
-    model, data, guard = lab.model, lab.source_data, Guard.usual()
+    guard = Guard.usual()
     base, preset = split_preset(name)
     needed, which = data if method(base).requires.source_data else None, name + json.dumps(settings)
     assert guard.choice is not None
@@ -97,7 +115,8 @@ def measure(
         "by_source": 100 * report["images_by_source"] / report["images"],
         "rejected": 100 * report["rejected_images"] / report["images"], "looks": report["looks"],
         "rolled_back": report["rolled_back"], "resets": report["resets"], "n": len(source),
-        "doubt": judge.doubt(len(batches[0].x)),
+        "doubt": judge.doubt(len(batches[0].x), ordered=False),
+        "doubt_ordered": judge.doubt(len(batches[0].x), ordered=True),
     }  # fmt: skip
 
 
@@ -119,6 +138,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--channels-last", action="store_true", help="of the adapters, alone and deployed")
+    parser.add_argument("--held-out", action="store_true", help="source data: test images that the streams do not use")
     parser.add_argument("--out", type=Path, required=True, help="folder of cells.jsonl and table.md")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -127,12 +147,14 @@ def main() -> None:
         dataset=options.dataset, data=options.data, model=options.model, domains=tuple(options.domains),
         severity=options.severity, limit=options.limit, device=options.device, threads=options.threads,
     ))  # fmt: skip
+    data: SourceData | None = None
     for text in options.streams:
         scenario = Scenario.read(text, options.batch)
         cell = {
             "model": options.name, "stream": text, "batch": options.batch, "severity": options.severity,
             "limit": options.limit, "seed": options.seed,
             "domains": " ".join(options.domains) or "common",
+            "source_data": "held out" if options.held_out else "training",
         }  # fmt: skip
         done = read(cells)
         wanted = [cell | {"method": name, "settings": options.settings.get(name, {})} for name in options.methods]
@@ -140,12 +162,13 @@ def main() -> None:
         if scenario.reset != "never" or not wanted:  # a deployment is told nothing of domains
             continue
         lab.model.eval()
+        data = data or SourceData.of(unused(lab) if options.held_out else lab.source_data)
         batches = list(lab.stream(scenario, options.seed).batches(lab.device))
         with torch.no_grad():
             source = answers([lab.model], batches)[0][0]
         for asked in wanted:
             settings = asked["settings"] | ({"channels_last": True} if options.channels_last else {})
-            row = asked | measure(lab, asked["method"], settings, batches, source, judges)
+            row = asked | measure(lab.model, data, asked["method"], settings, batches, source, judges)
             row = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
             with cells.open("a") as file:
                 file.write(json.dumps(row) + "\n")

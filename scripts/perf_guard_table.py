@@ -9,21 +9,26 @@ COLUMNS = (
     ("harm alone", "harm_alone", 1), ("harm guarded", "harm_guarded", 1), ("windows harmed %", "windows_harmed", 0),
     ("gain kept %", "gain_kept", 0), ("cost passes %", "cost_passes", 1), ("with answers %", "cost_with_answers", 1),
     ("seconds %", "cost_seconds", 0), ("by source %", "by_source", 0),
-    ("doubt", "doubt", 1), ("looks", "looks", 0), ("resets", "resets", 0),
+    ("doubt", "doubt", 1), ("doubt, classes together", "doubt_ordered", 1), ("looks", "looks", 0),
+    ("resets", "resets", 0),
 )  # fmt: skip
 
 
 def markdown(rows: Sequence[dict[str, Any]], head: str) -> str:
-    """The cells as Markdown tables, one for each model, with the bars.
+    """The cells as Markdown tables, one for each model and kind of source data, with the bars.
 
     Args:
         rows: Of cells.jsonl.
         head: A line above.
     """
     text = ["# The guard over the stress matrix", "", head, ""]
-    for model in dict.fromkeys(row["model"] for row in rows):
-        own = [row for row in rows if row["model"] == model]
-        text += [f"## {model}", "", "| stream | method | " + " | ".join(title for title, _, _ in COLUMNS) + " |"]
+    for model, data in dict.fromkeys((row["model"], row["source_data"]) for row in rows):
+        own = [row for row in rows if (row["model"], row["source_data"]) == (model, data)]
+        text += [
+            f"## {model}, {data} images as source data",
+            "",
+            "| stream | method | " + " | ".join(title for title, _, _ in COLUMNS) + " |",
+        ]
         text += ["|---|---|" + "---:|" * len(COLUMNS)]
         for row in own:
             numbers = (_number(row[key], digits) for _, key, digits in COLUMNS)

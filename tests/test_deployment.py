@@ -421,7 +421,7 @@ def test_what_was_rehearsed_is_kept_with_the_state(tmp_path, monkeypatch):
     assert first.versions() == [1], "even if nothing follows"
     monkeypatch.setattr(Rehearsal, "judge", None)  # would raise
     again = tta.deploy(NET, "tent", guard=usual(), **options)
-    assert torch.equal(*(one.guard.choice.judge.parts[6].weights for one in (first, again)))
+    assert torch.equal(*(one.guard.choice.judge.part(6, ordered=True).weights for one in (first, again)))
     assert again.report()["committed"] == 0
     assert (tmp_path / "audit.jsonl").read_text().count("rehearsed") == 1
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from tta.guard.contradictions import OF_BATCH, OF_IMAGE, contradictions, describe
-from tta.guard.judge import LEAST_DOUBT, Judge, Record
+from tta.guard.judge import LEAST_DOUBT, Judge, Kind, Record
 
 LOOK = torch.zeros(4)
 SHIFTS = 8
+LARGE, SMALL = Kind(32, False), Kind(8, False)
 
 
 def generator(seed=0):
@@ -37,7 +38,7 @@ def records(honest=True, streams=2):
                     answers(32, share, seed + k, honest) for k, share in ((0, 0.2 + 0.1 * shift), (500, 0.55))
                 )
                 where = torch.full((32,), shift)
-                found.append(Record.of(ours, theirs, torch.zeros(32).long(), LOOK, where, SHIFTS, (stream, 32)))
+                found.append(Record.of(ours, theirs, torch.zeros(32).long(), LOOK, where, SHIFTS, stream, LARGE))
     return found
 
 
@@ -63,7 +64,7 @@ def test_descriptions_by_hand():
 
 def test_a_record_holds_contradictions_only():
     ours, theirs = (torch.eye(3)[[0, 1, 2, 0]], torch.eye(3)[[0, 0, 1, 2]])
-    record = Record.of(ours, theirs, torch.tensor([0, 1, 1, 1]), LOOK, torch.tensor([0, 0, 1, 1]), 2, (0, 4))
+    record = Record.of(ours, theirs, torch.tensor([0, 1, 1, 1]), LOOK, torch.tensor([0, 0, 1, 1]), 2, 0, Kind(4, False))
     assert record.won.tolist() == [1, -1, 0], "ours is right, theirs is, neither is"
     assert record.shift.tolist() == [0, 1, 1]
     assert record.counts.tolist() == [2, 2]
@@ -73,48 +74,56 @@ def test_gain_and_harm_are_told_apart_on_new_images():
     judge = Judge.learn(records())
     for seed, share in enumerate((0.2, 0.35, 0.75, 0.9)):
         ours, theirs = answers(512, share, 9000 + seed), answers(512, 0.55, 9500 + seed)
-        assert judge.gain(ours, theirs, LOOK) == pytest.approx(truth(ours, theirs), abs=6)
-    assert judge.doubt(32) < 8
+        assert judge.gain(ours, theirs, LOOK, ordered=False) == pytest.approx(truth(ours, theirs), abs=6)
+    assert judge.doubt(32, ordered=False) < 8
 
 
 def test_where_nothing_tells_who_is_right_the_doubt_is_large():
     honest, silent = Judge.learn(records()), Judge.learn(records(honest=False))
-    assert silent.doubt(32) > 2 * honest.doubt(32)
+    assert silent.doubt(32, ordered=False) > 2 * honest.doubt(32, ordered=False)
 
 
 def test_models_that_agree_gain_nothing():
     judge, same = Judge.learn(records()), answers(32, 0.5, 1)
-    assert judge.gain(same, same, LOOK) == 0
-    agreed = Record.of(same, same, torch.zeros(32).long(), LOOK, torch.arange(32) % SHIFTS, SHIFTS, (0, 32))
+    assert judge.gain(same, same, LOOK, ordered=False) == 0
+    agreed = Record.of(same, same, torch.zeros(32).long(), LOOK, torch.arange(32) % SHIFTS, SHIFTS, 0, LARGE)
     never = Judge.learn([agreed])
-    assert never.doubt(32) == LEAST_DOUBT
-    assert never.gain(same, answers(32, 0.5, 2), LOOK) == 0
+    assert never.doubt(32, ordered=False) == LEAST_DOUBT
+    assert never.gain(same, answers(32, 0.5, 2), LOOK, ordered=False) == 0
 
 
 def test_one_image_and_logits_that_are_not_finite_are_judged_too():
     judge = Judge.learn(records())
     one, broken = answers(1, 1.0, 3), torch.full((2, 4), math.nan)
-    assert -100 <= judge.gain(one, one.roll(1, 1), LOOK) <= 100
-    assert math.isfinite(judge.gain(broken, answers(2, 1.0, 4), LOOK))
+    assert -100 <= judge.gain(one, one.roll(1, 1), LOOK, ordered=False) <= 100
+    assert math.isfinite(judge.gain(broken, answers(2, 1.0, 4), LOOK, ordered=False))
 
 
 def test_doubt_is_that_of_the_nearest_size():
-    part = Judge.learn(records()).parts[32]
-    judge = Judge({8: part._replace(doubt=10.0), 32: part._replace(doubt=5.0)})
-    assert [judge.doubt(size) for size in (1, 8, 15, 17, 64, 500)] == [10, 10, 10, 5, 5, 5]
+    part = Judge.learn(records()).parts[LARGE]
+    judge = Judge({SMALL: part._replace(doubt=10.0), LARGE: part._replace(doubt=5.0)})
+    assert [judge.doubt(size, ordered=False) for size in (1, 8, 15, 17, 64, 500)] == [10, 10, 10, 5, 5, 5]
 
 
 def test_a_judge_is_restored_from_its_state():
     judge = Judge.learn(records())
     again = Judge.of_state(judge.state())
     ours, theirs = answers(64, 0.4, 5), answers(64, 0.6, 6)
-    assert again.gain(ours, theirs, LOOK) == judge.gain(ours, theirs, LOOK)
-    assert again.doubt(32) == judge.doubt(32)
+    assert again.gain(ours, theirs, LOOK, ordered=False) == judge.gain(ours, theirs, LOOK, ordered=False)
+    assert again.doubt(32, ordered=False) == judge.doubt(32, ordered=False)
 
 
 def test_each_size_of_batches_has_a_regression_of_its_own():
-    large, small = records(streams=1), [r._replace(stream=(1, 8), won=-r.won) for r in records(streams=1)]
+    large, small = records(streams=1), [r._replace(kind=SMALL, won=-r.won) for r in records(streams=1)]
     judge = Judge.learn(large + small)
     ours, theirs = answers(512, 0.9, 1), answers(512, 0.55, 2)
-    assert judge.gain(ours, theirs, LOOK) > 20
-    assert judge.gain(ours[:8], theirs[:8], LOOK) <= 0, "of the small ones the opposite was learned"
+    assert judge.gain(ours, theirs, LOOK, ordered=False) > 20
+    assert judge.gain(ours[:8], theirs[:8], LOOK, ordered=False) <= 0, "of the small ones the opposite was learned"
+
+
+def test_what_was_learned_where_classes_come_together_is_asked_there():
+    apart, together = records(streams=1), [r._replace(kind=Kind(8, True), won=-r.won) for r in records(streams=1)]
+    judge = Judge.learn(apart + together)
+    ours, theirs = answers(512, 0.9, 1), answers(512, 0.55, 2)
+    assert judge.gain(ours, theirs, LOOK, ordered=False) > 20
+    assert judge.gain(ours, theirs, LOOK, ordered=True) < -20, "whatever the size"

@@ -6,8 +6,8 @@ import torch
 import tta
 from tta.adapter import Adapter, StepInfo
 from tta.contract import NETS, images, source_images
-from tta.guard.judge import Judge
-from tta.guard.rehearsal import Rehearsal
+from tta.guard.judge import Judge, Kind
+from tta.guard.rehearsal import Rehearsal, _few_classes
 from tta.guard.style import Style
 from tta.source_data import SourceData
 
@@ -43,13 +43,14 @@ def test_all_orders_and_sizes_are_met_and_the_images_are_those_of_all_shifts():
     judge = SHORT.judge(adapter, NETS["group_norm"](), DATA, STYLE)
     sizes = [len(x) for x in adapter.met]
     assert sizes[:15] == [8] * 15, "five shifts, clean among them: one after another, mixed, by class"
-    assert sizes[15:] == [2] * 10, "a quarter of the images, in pairs"
+    assert sizes[15:20] == [8] * 5, "of few classes"
+    assert sizes[20:] == [2] * 15, "a quarter of the images, in pairs: one after another, mixed, of few classes"
     first, mixed, by_class = (torch.cat(adapter.met[k : k + 5]).flatten(1) for k in (0, 5, 10))
     sums = [sorted((part * torch.arange(1, part.shape[1] + 1)).sum(1).tolist()) for part in (first, mixed, by_class)]
     assert sums[0] == pytest.approx(sums[1])
     assert sums[0] == pytest.approx(sums[2])
     assert adapter.memory["batches"] == 0, "it was reset at the end"
-    assert {*judge.parts} == {8, 2}
+    assert {*judge.parts} == {Kind(size, ordered) for size in (8, 2) for ordered in (False, True)}
 
 
 def test_the_adapter_is_as_it_was_and_the_verdict_the_same_every_time():
@@ -58,9 +59,9 @@ def test_the_adapter_is_as_it_was_and_the_verdict_the_same_every_time():
     assert torch.equal(adapter(images(0)), fresh(images(0)))
     adapter(images(1))
     again = SHORT.judge(adapter, source, DATA, STYLE)
-    for size in (8, 2):
-        assert torch.equal(judge.parts[size].weights, again.parts[size].weights)
-        assert judge.doubt(size) == again.doubt(size)
+    for kind, part in judge.parts.items():
+        assert torch.equal(part.weights, again.parts[kind].weights)
+        assert part.doubt == again.parts[kind].doubt
 
 
 def test_an_adapter_that_fails_now_and_then_is_judged_by_the_rest_and_one_that_always_does_is_refused():
@@ -110,3 +111,15 @@ def test_none_of_the_common_corruptions_is_rehearsed():
 
     assert not {*Rehearsal().shifts} & {*corruptions.COMMON}
     assert len({*Rehearsal().shifts}) == len(Rehearsal().shifts) == 24
+
+
+@pytest.mark.parametrize(("images", "most"), [(40, 5), (4, 15)])
+def test_batches_of_few_classes_are_of_as_few_as_have_half_the_images(images, most):
+    labels = torch.arange(20).repeat_interleave(images)
+    index = _few_classes(labels, 160, 64, torch.Generator().manual_seed(0))
+    assert len(index) == 160
+    for part in index.split(64):
+        assert len(labels[part].unique()) <= most
+        assert len(part.unique()) >= len(part) / 2
+    few = _few_classes(torch.zeros(3).long(), 10, 8, torch.Generator().manual_seed(0))
+    assert {*few.tolist()} == {0, 1, 2}, "repeated, where there are no more"

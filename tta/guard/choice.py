@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tta.adapter import Adapter
 from tta.errors import TTAError
 from tta.guard.judge import Judge
+from tta.guard.order import ClassOrder
 from tta.guard.rehearsal import Rehearsal
 from tta.guard.style import Style
 from tta.source_data import SourceData
@@ -26,10 +27,12 @@ class Estimate(NamedTuple):
     Attributes:
         gain: Points by which the adapter errs less than the source model, over the images of late.
         doubt: Points by which that was too much in the rehearsal on shifts left out, at most, in 90 of 100 visits.
+        ordered: Whether images of a class come together; as long as that is not known they are taken to.
     """
 
     gain: float
     doubt: float
+    ordered: bool
 
 
 class Choice:
@@ -40,7 +43,8 @@ class Choice:
     the judge sees both models' answers to a batch now and then, and its verdicts are averaged. The adapter is heard if
     its gain is beyond doubt: over `margin` times what the judge has expected too much, on shifts that it had not seen,
     in 90 of 100 visits. It goes on to be heard while it is expected to gain anything (`stay` times the
-    doubt, if you want more). Otherwise, and before anything is known, the source model answers.
+    doubt, if you want more). Otherwise, and before anything is known, the source model answers. Streams in which images
+    of a class come together (`ClassOrder`) are judged by what was learned on such ones.
 
     Cost: the rehearsal, once; a batch through the source model for each look, as often as the guard's budget allows,
     and when the style of the stream changes; a forward pass of the source model on every batch while it answers. No
@@ -82,9 +86,10 @@ class Choice:
         data.needed_labels("the choice between adapter and source")
         like = torch.zeros((), device=data.images.device)
         self.style = Style(data.take(torch.arange(min(len(data), 1000)), like)[0])
+        self.order = ClassOrder()
         self.memory: dict[str, Any] = {
             "adapter": False, "since": 0, "wait": 0, "gain": 0.0, "weight": 0.0, "doubt": 0.0,
-            "seen": 0, "looked": 0,
+            "seen": 0, "looked": 0, "anew": True, "ordered": True,
         }  # fmt: skip
 
     def rehearse(self, adapter: Adapter, source: nn.Module) -> Judge:
@@ -103,12 +108,12 @@ class Choice:
         """What is expected at present; None before the first look."""
         if self.judge is None or self.memory["weight"] == 0:
             return None
-        return Estimate(self.memory["gain"], self.memory["doubt"])
+        return Estimate(*(self.memory[key] for key in Estimate._fields))
 
     def due(self, x: Tensor) -> bool:
         """Takes in a batch, and tells whether a look is wanted. It is wanted until there is one."""
         if self.style.take(x):
-            self.memory["wait"] = 0
+            self.memory.update(wait=0, anew=True)
         self.memory["since"] += len(x)
         return bool(self.memory["looked"] > 0 or self.memory["since"] >= self.memory["wait"])
 
@@ -122,11 +127,15 @@ class Choice:
         """
         assert self.judge is not None, "rehearsed when deployed"
         ours, heard = self.memory, self.by_adapter
-        gain = self.judge.gain(logits, source_logits, self.style.describe(x))
+        self.order.take(source_logits.argmax(1), source_logits.shape[1], ours["anew"])
+        ordered = self.order.ordered is not False
+        if ordered != ours["ordered"]:  # what was expected was of another kind of stream
+            ours.update(ordered=ordered, weight=0.0)
+        gain = self.judge.gain(logits, source_logits, self.style.describe(x), ordered)
         kept = ours["weight"] * 0.5 ** (max(ours["since"], len(x)) / self.half)
         weight = kept + len(x)
-        gain, doubt = (kept * ours["gain"] + len(x) * gain) / weight, self.judge.doubt(len(x))
-        ours.update(gain=gain, weight=weight, doubt=doubt, seen=min(FEW, ours["seen"] + len(x)))
+        gain, doubt = (kept * ours["gain"] + len(x) * gain) / weight, self.judge.doubt(len(x), ordered)
+        ours.update(gain=gain, weight=weight, doubt=doubt, seen=min(FEW, ours["seen"] + len(x)), anew=False)
         self.style.note()
         self._decide()
         clear = abs(ours["gain"] - self._margin()) > doubt
@@ -134,7 +143,7 @@ class Choice:
         if ours["looked"] >= FEW:
             longer = min(self.every, max(2 * SOON, 2 * ours["wait"])) if heard else 2 * SOON
             ours.update(looked=0, wait=longer if clear else SOON)
-        return Estimate(gain, doubt)
+        return Estimate(gain, doubt, ordered)
 
     def restart(self) -> None:
         """After a reset of the adapter: what was known of its state is void, and the source model answers."""
@@ -150,9 +159,9 @@ class Choice:
     def state(self) -> dict[str, Any]:
         """All that it remembers, what it has learned in the rehearsal too: what `set_state` takes."""
         judge = None if self.judge is None else self.judge.state()
-        return {"own": self.memory, "style": self.style.memory, "judge": judge}
+        return {"own": self.memory, "style": self.style.memory, "order": self.order.memory, "judge": judge}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on from a state."""
-        self.memory, self.style.memory = state["own"], state["style"]
+        self.memory, self.style.memory, self.order.memory = state["own"], state["style"], state["order"]
         self.judge = None if state["judge"] is None else Judge.of_state(state["judge"])

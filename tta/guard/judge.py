@@ -23,6 +23,18 @@ LEAST_DOUBT = 1.0
 SURE_OF = 0.9
 
 
+class Kind(NamedTuple):
+    """A kind of stream: what is learned of one is not asked about another.
+
+    Attributes:
+        size: Of its batches.
+        ordered: Whether images of a class come together.
+    """
+
+    size: int
+    ordered: bool
+
+
 class Record(NamedTuple):
     """What two models have said to a batch whose classes are known.
 
@@ -31,14 +43,16 @@ class Record(NamedTuple):
         won: Of these: 1 if the adapter is right, -1 if the source model is, 0 if neither, (n,).
         shift: Number of the shift that each of them is under, (n,).
         counts: Images of the batch under each shift, (S,).
-        stream: Number of the stream that the batch belongs to, and the size of its batches.
+        stream: Number of the stream that the batch belongs to.
+        kind: Of that stream.
     """
 
     seen: Tensor
     won: Tensor
     shift: Tensor
     counts: Tensor
-    stream: tuple[int, int]
+    stream: int
+    kind: Kind
 
     @classmethod
     def of(
@@ -49,18 +63,19 @@ class Record(NamedTuple):
         appearance: Tensor,
         shift: Tensor,
         shifts: int,
-        stream: tuple[int, int],
+        stream: int,
+        kind: Kind,
     ) -> Record:
         """A record of logits (B, K), labels (B,), and the shift that each image is under, (B,), of so many."""
         apart = contradictions(ours, theirs)
         won = (ours.argmax(1) == labels).double() - (theirs.argmax(1) == labels).double()
         seen = describe(ours, theirs, appearance)[apart].double().nan_to_num(0, FAR, -FAR)
         counts = torch.bincount(shift, minlength=shifts)
-        return cls(seen.cpu(), won[apart].cpu(), shift[apart.cpu()], counts, stream)
+        return cls(seen.cpu(), won[apart].cpu(), shift[apart.cpu()], counts, stream, kind)
 
 
 class Regression(NamedTuple):
-    """Linear regression from the description of an image to who is right about it, for one size of batches.
+    """Linear regression from the description of an image to who is right about it, for one kind of stream.
 
     Attributes:
         mean: Of the inputs (`_widened`), (60,).
@@ -123,49 +138,52 @@ class Judge:
 
     Images that both models give the same class make no difference; of the others each is worth +1, -1 or 0, and what is
     expected of that, summed over a batch, is the difference of the errors. The regression is on the description, the
-    products of the numbers of the image with those of the batch, and two more; there is one for each size of batches
-    that was rehearsed, and the nearest is asked.
+    products of the numbers of the image with those of the batch, and two more; there is one for each kind of stream
+    that was rehearsed, and the one whose batches are of the nearest size is asked.
 
     Args:
-        parts: The regression of each size.
+        parts: The regression of each kind.
     """
 
-    def __init__(self, parts: dict[int, Regression]) -> None:
+    def __init__(self, parts: dict[Kind, Regression]) -> None:
         self.parts = parts
 
     @classmethod
     def learn(cls, records: Sequence[Record]) -> Judge:
         """Learns from records."""
-        sizes = sorted({record.stream[1] for record in records})
-        return cls({size: Regression.learned([r for r in records if r.stream[1] == size]) for size in sizes})
+        kinds = sorted({record.kind for record in records})
+        return cls({kind: Regression.learned([r for r in records if r.kind == kind]) for kind in kinds})
 
-    def gain(self, ours: Tensor, theirs: Tensor, appearance: Tensor) -> float:
+    def gain(self, ours: Tensor, theirs: Tensor, appearance: Tensor, ordered: bool) -> float:
         """By how many points the adapter is expected to err less over a batch; the host waits for this number.
 
         Args:
             ours: The adapter's logits, (B, K).
             theirs: The source model's.
             appearance: Of the batch, see `Style.describe`.
+            ordered: Whether images of a class come together in the stream.
         """
         seen = describe(ours, theirs, appearance).double().nan_to_num(0, FAR, -FAR)
-        won = self._part(len(ours)).expected(seen) * contradictions(ours, theirs)
+        won = self.part(len(ours), ordered).expected(seen) * contradictions(ours, theirs)
         return 100 * float(won.mean())
 
-    def doubt(self, size: int) -> float:
+    def doubt(self, size: int, ordered: bool) -> float:
         """Points by which it may expect too much of the adapter, for batches of this size."""
-        return self._part(size).doubt
+        return self.part(size, ordered).doubt
 
-    def _part(self, size: int) -> Regression:
-        return self.parts[min(self.parts, key=lambda known: abs(math.log(known / max(size, 1))))]
+    def part(self, size: int, ordered: bool) -> Regression:
+        """The regression that is asked about such a stream."""
+        near = min(self.parts, key=lambda kind: (kind.ordered != ordered, abs(math.log(kind.size / max(size, 1)))))
+        return self.parts[near]
 
-    def state(self) -> dict[int, Any]:
+    def state(self) -> list[Any]:
         """What `of_state` takes."""
-        return {size: list(part) for size, part in self.parts.items()}
+        return [[list(kind), list(part)] for kind, part in self.parts.items()]
 
     @classmethod
-    def of_state(cls, state: dict[int, Any]) -> Judge:
+    def of_state(cls, state: list[Any]) -> Judge:
         """The judge of a state."""
-        return cls({size: Regression(*part) for size, part in state.items()})
+        return cls({Kind(*kind): Regression(*part) for kind, part in state})
 
 
 def _widened(seen: Tensor) -> Tensor:
@@ -192,5 +210,6 @@ def _by_stream(records: Sequence[Record]) -> list[Record]:
     for stream in sorted({record.stream for record in records}):
         own = [record for record in records if record.stream == stream]
         seen, won, shift = (torch.cat([getattr(record, key) for record in own]) for key in ("seen", "won", "shift"))
-        found.append(Record(seen, won, shift, torch.stack([record.counts for record in own]).sum(0), stream))
+        counts = torch.stack([record.counts for record in own]).sum(0)
+        found.append(Record(seen, won, shift, counts, stream, own[0].kind))
     return found

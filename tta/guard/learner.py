@@ -109,7 +109,10 @@ class Learner:
         started = time.perf_counter()
         judge = choice.rehearse(self.adapter, self.source)
         self._undo.take(self.adapter)
-        doubts = {str(size): round(part.doubt, 2) for size, part in judge.parts.items()}
+        doubts = {
+            f"{'ordered' if kind.ordered else 'shuffled'} {kind.size}": round(part.doubt, 2)
+            for kind, part in judge.parts.items()
+        }
         self.log.add("rehearsed", doubts=doubts, seconds=round(time.perf_counter() - started, 3))
         return True
 
@@ -121,7 +124,11 @@ class Learner:
         if choice is not None and stays:
             was = choice.by_adapter
             estimate = choice.look(x, logits, source)
-            self.gauge(estimated_gain=estimate.gain, estimated_gain_doubt=estimate.doubt)
+            self.gauge(
+                estimated_gain=estimate.gain,
+                estimated_gain_doubt=estimate.doubt,
+                classes_together=float(estimate.ordered),
+            )
             if choice.by_adapter != was:
                 self.log.add("adapter answers" if choice.by_adapter else "source answers", **estimate._asdict())
         classes, theirs = logits.argmax(1).tolist(), source.argmax(1).tolist()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ import corruptions
 from tta.adapter import Adapter
 from tta.arrangements import Arrangement, Chance
 from tta.errors import TTAError
-from tta.guard.judge import Judge, Record
+from tta.guard.judge import Judge, Kind, Record
 from tta.guard.style import Style
 from tta.source_data import SourceData
 
@@ -20,6 +21,16 @@ from tta.source_data import SourceData
 SEVERITIES = (5, 2, 4)
 #: How images of a class come together.
 CORRELATED = Arrangement.read("dirichlet:0.1")
+#: Numbers of classes in batches of few classes, one as likely as the other.
+CLASSES = (1, 2, 3, 1, 2, 5)
+
+
+class Batch(NamedTuple):
+    """Images that are rehearsed, (B, C, H, W), uint8; their classes, (B,), and the numbers of their shifts, (B,)."""
+
+    images: Tensor
+    labels: Tensor
+    shift: Tensor
 
 
 def _usual() -> tuple[str, ...]:
@@ -32,12 +43,13 @@ def _usual() -> tuple[str, ...]:
 class Rehearsal:
     """What is rehearsed: labelled source images under corruptions, in several orders and sizes of batches.
 
-    In batches of `sizes[0]`: one shift after another, all mixed, and one after another with images of a class together
-    (Dirichlet, 0.1); in smaller ones the first two, with a quarter of the images. The adapter begins each of these
-    streams anew, and learns on the way as it will later, so that the judge sees it early and late, where it gains, and
-    where it fails.
+    In batches of `sizes[0]`: one shift after another; all mixed; and, with images of a class together, one shift after
+    another in Dirichlet's order (0.1), and in batches of one to five classes, as long runs of a class make them. In
+    smaller ones all but Dirichlet's order, with a quarter of the images. The adapter begins each of these streams
+    anew, and learns on the way as it will later, so that the judge sees it early and late, where it gains, and where it
+    fails.
 
-    Cost: for N shifts, `images` each, about 3.5 N images through the adapter and the source model, once, before the
+    Cost: for N shifts, `images` each, about 4.75 N images through the adapter and the source model, once, before the
     first answer; the adapter is then reset. Memory: these images under all shifts, 8 bits a value.
 
     Attributes:
@@ -82,64 +94,91 @@ class Rehearsal:
                 f"a rehearsal knows images of 1 or 3 channels, not {data.images.shape[1]}: pass a guard without choice"
             )
         like = next((t for t in (*source.parameters(), *source.buffers()) if t.is_floating_point()), torch.zeros(()))
-        records, (x, labels, shift) = list[Record](), self._images(data)
-        for number, (size, batches) in enumerate(self._streams(labels, shift)):
+        records = list[Record]()
+        for number, (kind, batches) in enumerate(self._streams(data)):
             adapter.reset()
-            for index in batches:
-                batch = (x[index].to(like.device).to(like.dtype) / 255, labels[index].to(like.device))
-                record = _met(adapter, source, style, *batch, shift[index], len(self.shifts) + 1, (number, size))
+            for batch in batches:
+                record = self._met(adapter, source, style, batch, like, number, kind)
                 records += [] if record is None else [record]
         adapter.reset()
         if not records:
             raise TTAError("the adapter gives no finite answer to any image of the rehearsal: it is of no use here")
         return Judge.learn(records)
 
-    def _images(self, data: SourceData) -> tuple[Tensor, Tensor, Tensor]:
-        """Source images under all shifts and none, uint8; their labels, and the number of the shift of each."""
-        generator = torch.Generator().manual_seed(self.seed)
-        known = data.needed_labels("a rehearsal").cpu()
-        parts, labels = list[Tensor](), list[Tensor]()
-        for number, name in enumerate((None, *self.shifts)):
-            index = torch.randperm(len(data), generator=generator)[: self.images]
-            clean, _ = data.take(index, torch.zeros((), device=data.images.device))
-            severity = SEVERITIES[number % len(SEVERITIES)]
-            seen = clean if name is None else corruptions.corrupt(clean, name, severity, seed=self.seed, index=index)
-            parts.append((seen * 255).round().clamp(0, 255).to("cpu", torch.uint8))
-            labels.append(known[index])
-        shift = torch.arange(len(parts)).repeat_interleave(len(parts[0]))
-        return torch.cat(parts), torch.cat(labels), shift
+    def _streams(self, data: SourceData) -> Iterator[tuple[Kind, Iterable[Batch]]]:
+        """Of every stream its kind and its batches."""
+        generator, labels = torch.Generator().manual_seed(self.seed), data.needed_labels("a rehearsal").cpu()
+        visits = [self._under(number, data, self._drawn(labels, generator)) for number in range(len(self.shifts) + 1)]
+        generator.manual_seed(self.seed + 1)
+        sequence = torch.randperm(len(visits), generator=generator).tolist()
+        for size in self.sizes:
+            first = size == self.sizes[0]
+            count = len(visits[0].labels) if first else max(2, len(visits[0].labels) // 4)
+            used = [Batch(*(part[:count] for part in visits[number])) for number in sequence]
+            yield Kind(size, False), _split(used, size)
+            together = Batch(*(torch.cat(parts) for parts in zip(*used, strict=True)))
+            mixed = torch.randperm(len(together.labels), generator=generator)
+            yield Kind(size, False), _split([Batch(*(part[mixed] for part in together))], size)
+            if first:
+                yield Kind(size, True), _split([self._by_class(visit) for visit in used], size)
+            alike = (self._under(number, data, _few_classes(labels, count, size, generator)) for number in sequence)
+            yield Kind(size, True), _split(alike, size)
 
-    def _streams(self, labels: Tensor, shift: Tensor) -> Iterator[tuple[int, Sequence[Tensor]]]:
-        """Of every stream the size of its batches, and the indices of the images in each batch."""
-        generator = torch.Generator().manual_seed(self.seed + 1)
-        sequence = torch.randperm(len(self.shifts) + 1, generator=generator).tolist()
-        visits = [(shift == number).nonzero()[:, 0] for number in sequence]
-        for place, size in enumerate(self.sizes):
-            used = visits if place == 0 else [visit[: max(2, len(visit) // 4)] for visit in visits]
-            together = torch.cat(used)
-            yield size, [part for visit in used for part in visit.split(size)]
-            yield size, together[torch.randperm(len(together), generator=generator)].split(size)
-            if place == 0:
-                chances = (Chance(self.seed, f"rehearsal {number}") for number in sequence)
-                ordered = [v[CORRELATED.sequence(labels[v], c)] for v, c in zip(used, chances, strict=True)]
-                yield size, [part for visit in ordered for part in visit.split(size)]
+    def _drawn(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Indices of the images of a shift."""
+        return torch.randperm(len(labels), generator=generator)[: self.images]
+
+    def _under(self, number: int, data: SourceData, index: Tensor) -> Batch:
+        """Source images under a shift; number 0 is none."""
+        clean, labels = data.take(index, torch.zeros((), device=data.images.device))
+        severity, places = SEVERITIES[number % len(SEVERITIES)], torch.arange(len(index))
+        seen = clean
+        if number:
+            seen = corruptions.corrupt(clean, self.shifts[number - 1], severity, seed=self.seed, index=places)
+        images = (seen * 255).round().clamp(0, 255).to("cpu", torch.uint8)
+        assert labels is not None
+        return Batch(images, labels.cpu(), torch.full((len(index),), number))
+
+    def _by_class(self, visit: Batch) -> Batch:
+        """The images of a visit in Dirichlet's order."""
+        sequence = CORRELATED.sequence(visit.labels, Chance(self.seed, f"rehearsal {int(visit.shift[0])}"))
+        return Batch(*(part[sequence] for part in visit))
+
+    def _met(
+        self, adapter: Adapter, source: nn.Module, style: Style, batch: Batch, like: Tensor, number: int, kind: Kind
+    ) -> Record | None:
+        """The record of a batch; None if the adapter cannot answer it."""
+        x, labels = batch.images.to(like.device).to(like.dtype) / 255, batch.labels.to(like.device)
+        try:
+            ours = adapter(x)
+        except Exception:  # of the method: the deployment survives it too
+            return None
+        if not bool(ours.isfinite().all()):
+            return None
+        theirs, shifts = source(x), len(self.shifts) + 1
+        return Record.of(ours, theirs, labels, style.describe(x), batch.shift, shifts, number, kind)
 
 
-def _met(
-    adapter: Adapter,
-    source: nn.Module,
-    style: Style,
-    x: Tensor,
-    labels: Tensor,
-    shift: Tensor,
-    shifts: int,
-    stream: tuple[int, int],
-) -> Record | None:
-    """The record of a batch; None if the adapter cannot answer it."""
-    try:
-        ours = adapter(x)
-    except Exception:  # of the method: the deployment survives it too
-        return None
-    if not bool(ours.isfinite().all()):
-        return None
-    return Record.of(ours, source(x), labels, style.describe(x), shift, shifts, stream)
+def _split(visits: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Batches of the images of one visit after another."""
+    for visit in visits:
+        for parts in zip(*(part.split(size) for part in visit), strict=True):
+            yield Batch(*parts)
+
+
+def _few_classes(labels: Tensor, count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Indices of so many images, in batches of few classes each.
+
+    Where a class has few images there are more classes, until half of a batch are different images; the others repeat.
+    """
+    names, parts = labels.unique(), list[Tensor]()
+    for wanted in torch.arange(count).split(size):
+        order = names[torch.randperm(len(names), generator=generator)]
+        classes = CLASSES[int(torch.randint(len(CLASSES), (), generator=generator))]
+        pool = torch.isin(labels, order[:classes]).nonzero()[:, 0]
+        while len(pool) < len(wanted) / 2 and classes < len(names):
+            classes += 1
+            pool = torch.isin(labels, order[:classes]).nonzero()[:, 0]
+        places = torch.randperm(len(pool), generator=generator)
+        parts.append(pool[places.repeat(-(-len(wanted) // len(pool)))[: len(wanted)]])
+    return torch.cat(parts)

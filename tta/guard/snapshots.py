@@ -16,7 +16,7 @@ from tta.errors import TTAError
 from tta.guard.encoding import decode, encode
 
 #: Of the layout of the files.
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Snapshots:
