@@ -2,7 +2,7 @@
 
 The judge rehearses on corruptions of ImageNet-C-bar, CIFAR-10-C-bar and ours, and is then asked about streams of eight
 others: by how many points does the adapter err less than the source model? The truth is known here. In points, over
-windows of 256 consecutive images: bias, root mean square error and correlation; `doubt`, what the judge itself says that
+windows of 256 consecutive images: bias, root mean square error and correlation; `doubt`, what the judge says that
 it may expect too much; and in how much of the stream images of a class are taken to come together. The corruptions are
 none of the 15 common ones.
 """
@@ -43,7 +43,8 @@ def watch(adapter: tta.Adapter, model: torch.nn.Module, judge: Judge, style: Sty
     for batch in batches:
         ours, theirs = adapter(batch.x), model(batch.x)
         won = (ours.argmax(1) == batch.y).double() - (theirs.argmax(1) == batch.y).double()
-        order.take(theirs.argmax(1), theirs.shape[1], style.take(batch.x))
+        style.take(batch.x)
+        order.take(theirs.argmax(1), theirs.shape[1], style.is_another())
         style.note()
         ordered = order.ordered is not False
         expected = torch.full_like(won, judge.gain(ours, theirs, style.describe(batch.x), ordered))

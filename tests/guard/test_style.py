@@ -2,7 +2,7 @@
 
 import torch
 
-from tta.guard.style import Style
+from tta.guard.style import APART, Style, _bands
 
 
 def generator(seed=0):
@@ -71,3 +71,28 @@ def test_small_batches_add_up():
     changed = [style.take(x) for x in slight]
     assert not changed[0]
     assert changed[-1]
+
+
+def test_another_shift_is_told_from_other_images_of_the_same():
+    def other(n, seed):
+        """As another class may look."""
+        return pictures(n, seed) * 1.02
+
+    apart = (_bands(other(64, 2)).mean(0) - _bands(pictures(64, 1)).mean(0)).abs() / STYLE.band_spread
+    assert 0.5 < apart.max() < APART
+    style = Style(pictures(200))
+    assert style.is_another(), "nothing was taken in"
+    style.take(pictures(64, 1))
+    assert style.is_another(), "nothing was noted"
+    style.note()
+    style.take(other(64, 2))
+    assert not style.is_another()
+    style.note()
+    style.take(noisy(64, 2))
+    assert style.is_another()
+    style.note()
+    mixed = torch.cat([noisy(32, 3), pictures(32, 4)])
+    style.take(mixed)
+    style.note()
+    style.take(torch.cat([noisy(22, 5), pictures(42, 6)]))
+    assert not style.is_another(), "a mixture of shifts differs among itself"

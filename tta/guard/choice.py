@@ -44,7 +44,8 @@ class Choice:
     its gain is beyond doubt: over `margin` times what the judge has expected too much, on shifts that it had not seen,
     in 90 of 100 visits. It goes on to be heard while it is expected to gain anything (`stay` times the
     doubt, if you want more). Otherwise, and before anything is known, the source model answers. Streams in which images
-    of a class come together (`ClassOrder`) are judged by what was learned on such ones.
+    of a class come together (`ClassOrder`) are judged by what was learned on such ones; there the gain must stay beyond
+    doubt.
 
     Cost: the rehearsal, once; a batch through the source model for each look, as often as the guard's budget allows,
     and when the style of the stream changes; a forward pass of the source model on every batch while it answers. No
@@ -89,7 +90,7 @@ class Choice:
         self.order = ClassOrder()
         self.memory: dict[str, Any] = {
             "adapter": False, "since": 0, "wait": 0, "gain": 0.0, "weight": 0.0, "doubt": 0.0,
-            "seen": 0, "looked": 0, "anew": True, "ordered": True,
+            "seen": 0, "looked": 0, "ordered": True,
         }  # fmt: skip
 
     def rehearse(self, adapter: Adapter, source: nn.Module) -> Judge:
@@ -113,7 +114,7 @@ class Choice:
     def due(self, x: Tensor) -> bool:
         """Takes in a batch, and tells whether a look is wanted. It is wanted until there is one."""
         if self.style.take(x):
-            self.memory.update(wait=0, anew=True)
+            self.memory["wait"] = 0
         self.memory["since"] += len(x)
         return bool(self.memory["looked"] > 0 or self.memory["since"] >= self.memory["wait"])
 
@@ -127,7 +128,7 @@ class Choice:
         """
         assert self.judge is not None, "rehearsed when deployed"
         ours, heard = self.memory, self.by_adapter
-        self.order.take(source_logits.argmax(1), source_logits.shape[1], ours["anew"])
+        self.order.take(source_logits.argmax(1), source_logits.shape[1], self.style.is_another())
         ordered = self.order.ordered is not False
         if ordered != ours["ordered"]:  # what was expected was of another kind of stream
             ours.update(ordered=ordered, weight=0.0)
@@ -135,7 +136,7 @@ class Choice:
         kept = ours["weight"] * 0.5 ** (max(ours["since"], len(x)) / self.half)
         weight = kept + len(x)
         gain, doubt = (kept * ours["gain"] + len(x) * gain) / weight, self.judge.doubt(len(x), ordered)
-        ours.update(gain=gain, weight=weight, doubt=doubt, seen=min(FEW, ours["seen"] + len(x)), anew=False)
+        ours.update(gain=gain, weight=weight, doubt=doubt, seen=min(FEW, ours["seen"] + len(x)))
         self.style.note()
         self._decide()
         clear = abs(ours["gain"] - self._margin()) > doubt
@@ -154,7 +155,8 @@ class Choice:
 
     def _margin(self) -> float:
         """Points by which the adapter must be better to be heard, or to go on to be heard."""
-        return (self.stay if self.memory["adapter"] else self.margin) * float(self.memory["doubt"])
+        stays = self.memory["adapter"] and not self.memory["ordered"]
+        return (self.stay if stays else self.margin) * float(self.memory["doubt"])
 
     def state(self) -> dict[str, Any]:
         """All that it remembers, what it has learned in the rehearsal too: what `set_state` takes."""
