@@ -26,10 +26,18 @@ class Says(Judge):
         return self.gains.pop(0) if len(self.gains) > 1 else self.gains[0]
 
 
-def chosen(*gains, theirs=LOGITS, **settings):
-    """A choice after one look."""
+def begun(shuffled=True, **settings):
+    """A choice that knows, or does not, that classes come at random."""
     choice = Choice(**settings)
     choice.begin(SourceData(X, torch.zeros(400).long()))
+    if shuffled:
+        choice.order.memory["weight"] = 1.0
+    return choice
+
+
+def chosen(*gains, shuffled=True, theirs=LOGITS, **settings):
+    """A choice after one look."""
+    choice = begun(shuffled, **settings)
     assert not choice.by_adapter, "nothing is known yet"
     assert choice.estimate is None
     choice.judge = Says(*gains)
@@ -47,7 +55,7 @@ def test_the_adapter_is_heard_beyond_doubt_only():
     assert not chosen(3.9).by_adapter
     assert not chosen(-20.0).by_adapter
     assert chosen(3.9, margin=0.9).by_adapter
-    assert chosen(10.0).estimate == (10.0, 4.0, True), "ordered, as long as that is not known"
+    assert chosen(10.0).estimate == (10.0, 4.0, False)
 
 
 def test_it_goes_on_to_be_heard_while_it_gains_something():
@@ -77,8 +85,7 @@ def test_verdicts_count_half_after_the_images_that_memory_says():
 
 
 def test_a_few_images_are_not_enough_and_a_look_takes_several_small_batches():
-    choice = Choice()
-    choice.begin(SourceData(X, torch.zeros(400).long()))
+    choice = begun()
     choice.judge = Says(50.0)
     for number in range(6):
         assert not choice.by_adapter, number
@@ -105,21 +112,34 @@ def test_where_it_is_close_the_next_look_comes_sooner_and_a_change_of_style_asks
 
 
 def test_streams_in_which_classes_come_together_are_judged_by_what_was_learned_on_such_ones():
-    choice = chosen(4.1, theirs=EVENLY)
+    choice = chosen(4.1, shuffled=False, theirs=EVENLY)
     judge = choice.judge
     assert judge.ordered, "nothing is known yet"
+    assert not choice.by_adapter, "more images are needed there"
     choice.look(STREAM, LOGITS, EVENLY)
     assert judge.ordered is False, "twice the same classes"
+    assert choice.by_adapter
     choice.look(STREAM, LOGITS, torch.eye(3)[[2] * 64])
     assert judge.ordered
+    assert not choice.by_adapter
+
+
+def test_where_classes_come_together_it_takes_more_images_and_the_gain_must_stay_beyond_doubt():
+    choice = chosen(4.1, shuffled=False)
+    for number in range(1, 5):
+        assert choice.by_adapter == (64 * number >= 256)
+        look(choice) if choice.due(STREAM[:0]) else choice.look(STREAM, LOGITS, LOGITS)
+    choice.judge.gains = [2.0]
+    for _ in range(2):
+        choice.look(STREAM, LOGITS, LOGITS)
+    assert not choice.by_adapter
+    assert choice.estimate.gain > 3, "the memory is longer there"
 
 
 def test_what_was_expected_of_another_kind_of_stream_is_forgotten():
-    choice = chosen(4.1, -9.0, theirs=EVENLY)
-    assert choice.by_adapter
+    choice = chosen(4.1, -9.0, shuffled=False, theirs=EVENLY)
     choice.look(STREAM, LOGITS, EVENLY)
     assert choice.estimate == (-9.0, 4.0, False)
-    assert not choice.by_adapter
 
 
 def test_after_a_reset_the_source_model_answers():

@@ -19,6 +19,10 @@ from tta.source_data import SourceData
 SOON = 128
 #: Images without which nothing is known, and that a look takes at least: of several batches, if they are small.
 FEW = 48
+#: The same where images of a class come together: a batch tells little about the next one, which is of other classes.
+MANY = 256
+#: By so much the memory is longer there.
+LONGER = 4
 
 
 class Estimate(NamedTuple):
@@ -57,7 +61,7 @@ class Choice:
             many after each look that leaves no doubt.
         margin: See above.
         stay: See above.
-        memory: Images after which a verdict counts half.
+        memory: Images after which a verdict counts half; four times as many where images of a class come together.
         rehearsal: What is rehearsed.
 
     Raises:
@@ -131,12 +135,13 @@ class Choice:
         self.order.take(source_logits.argmax(1), source_logits.shape[1], self.style.is_another())
         ordered = self.order.ordered is not False
         if ordered != ours["ordered"]:  # what was expected was of another kind of stream
-            ours.update(ordered=ordered, weight=0.0)
+            ours.update(ordered=ordered, weight=0.0, seen=0)
         gain = self.judge.gain(logits, source_logits, self.style.describe(x), ordered)
-        kept = ours["weight"] * 0.5 ** (max(ours["since"], len(x)) / self.half)
+        half = self.half * (LONGER if ordered else 1)
+        kept = ours["weight"] * 0.5 ** (max(ours["since"], len(x)) / half)
         weight = kept + len(x)
         gain, doubt = (kept * ours["gain"] + len(x) * gain) / weight, self.judge.doubt(len(x), ordered)
-        ours.update(gain=gain, weight=weight, doubt=doubt, seen=min(FEW, ours["seen"] + len(x)))
+        ours.update(gain=gain, weight=weight, doubt=doubt, seen=min(MANY, ours["seen"] + len(x)))
         self.style.note()
         self._decide()
         clear = abs(ours["gain"] - self._margin()) > doubt
@@ -151,7 +156,8 @@ class Choice:
         self.memory.update(adapter=False, wait=0, gain=0.0, weight=0.0, seen=0, looked=0)
 
     def _decide(self) -> None:
-        self.memory["adapter"] = self.memory["seen"] >= FEW and self.memory["gain"] > self._margin()
+        enough = self.memory["seen"] >= (MANY if self.memory["ordered"] else FEW)
+        self.memory["adapter"] = enough and self.memory["gain"] > self._margin()
 
     def _margin(self) -> float:
         """Points by which the adapter must be better to be heard, or to go on to be heard."""
