@@ -160,3 +160,10 @@ def test_labels_that_do_not_reach_all_classes_of_the_model_fit_it(tmp_path, caps
     np.savez(tmp_path / "few.npz", x=x, y=y + 10)
     assert main(["bench", *options.split()]) == 2
     assert "choose a model and data that belong together" in capsys.readouterr().err
+
+
+def test_source_data_are_of_the_split_that_is_named():
+    made = SetupLab(Setup(limit=20), source_split="test")
+    assert len(made.source_data) == 1000, "the limit is that of the stream"
+    assert len(lab().source_data) == 797
+    assert pickle.loads(pickle.dumps(made)).source_split == "test"

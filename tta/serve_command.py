@@ -42,8 +42,10 @@ class Serve:
     """NAME, NAME:PRESET or FILE.py:CLASS. Batches are what the traffic makes them, often of one image: take a method
     that can do with that."""
     dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Source data, as tta bench takes them: images of the training split, with labels. Without them the guard cannot
-    choose between adapter and source model. The embedded digits with the embedded model."""
+    """Source data, as tta bench takes them: images with labels. Without them the guard cannot choose between adapter
+    and source model. The embedded digits with the embedded model."""
+    split: Literal["train", "val", "test"] = "train"
+    """Which part of the source data. The guard judges best on images that the model was not trained on."""
     data: Folder = None
     """Folder in which the data set lies; the environment variable TTA_DATA if not given."""
     size: Number = None
@@ -169,7 +171,7 @@ class Serve:
             dataset=self.dataset or "digits", data=self.data, model=self.model, weights=self.weights, size=self.size,
             device=self.device, threads=self.threads,
         )  # fmt: skip
-        lab = SetupLab(setup)
+        lab = SetupLab(setup, source_split=self.split)
         return fit_classes(lab.whole_model, lab.source_data), lab.source_data
 
     def _size(self, model: SourceModel, data: ImageData | None) -> int:

@@ -36,18 +36,19 @@ class SetupLab:
     Args:
         setup: What to load.
         ccc: What stream the order ccc is.
+        source_split: Split of the data set that the source data are of.
     """
 
     #: Folder in which corrupted images may lie that another worker has made.
     shared: Path | None = None
 
-    def __init__(self, setup: Setup, ccc: CCC | None = None) -> None:
-        self.setup, self.ccc = setup, ccc
+    def __init__(self, setup: Setup, ccc: CCC | None = None, source_split: str = "train") -> None:
+        self.setup, self.ccc, self.source_split = setup, ccc, source_split
         self._intruding: tuple[Any, Intruders | None] | None = None
         self._kept: tuple[int, dict[tuple[str, float], ImageData]] = (0, {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.setup, self.ccc), {"shared": self.shared}
+        return type(self), (self.setup, self.ccc, self.source_split), {"shared": self.shared}
 
     @cached_property
     def device(self) -> torch.device:
@@ -83,7 +84,7 @@ class SetupLab:
     @cached_property
     def images(self) -> ImageData:
         """The clean images; where the data have natural domains, those of the first."""
-        return next(iter(self.natural.values())) if self.setup.natural else self._load("test")
+        return next(iter(self.natural.values())) if self.setup.natural else self._load("test", self.setup.limit)
 
     @cached_property
     def natural(self) -> dict[str, ImageData]:
@@ -109,14 +110,13 @@ class SetupLab:
 
     @cached_property
     def source_data(self) -> ImageData:
-        """Images the model was trained on."""
-        return self._load("train")
+        """Images the model was trained on, or such as these."""
+        return self._load(self.source_split, SOURCE_IMAGES)
 
-    def _load(self, split: str) -> ImageData:
+    def _load(self, split: str, limit: int | None) -> ImageData:
         from tta.datasets import load_data
 
         setup, model = self.setup, self.whole_model
-        limit = SOURCE_IMAGES if split == "train" else setup.limit
         if limit is None and setup.dataset == "digits":
             limit = DIGITS_LIMIT
         channels = model.channels

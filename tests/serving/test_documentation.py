@@ -35,7 +35,7 @@ def test_every_curl_line_is_answered(tmp_path):
     x = digits("test")[0].numpy()
     Image.fromarray(np.moveaxis(x[0], 0, 2)).resize((300, 200)).save(tmp_path / "picture.png")
     np.save(tmp_path / "pictures.npy", x[:5])
-    served = Serve(method="bn", folder=tmp_path / "state", rehearsal=4).served()
+    served = Serve(method="bn", folder=tmp_path / "state", rehearsal=4, split="test").served()
     lines, said = [line for line in LINES if line.startswith("curl ")], []
     with serving(served) as port:
         for line in lines:
