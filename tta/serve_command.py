@@ -148,6 +148,8 @@ class Serve:
         names = self._names()
         method, preset = split_preset(self.method)
         model, data = self._load()
+        if names and len(names) != model.num_classes:  # before the rehearsal, which takes a while
+            raise TTAError(f"{len(names)} names of classes for a model with {model.num_classes}; give one for each")
         form = Format(self._size(model, data), 1 if model.channels == 1 else 3, self.max_pixels)
         deployed = deploy(
             model, method, preset=preset, seed=self.seed, source_data=data, folder=self.folder,

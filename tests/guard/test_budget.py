@@ -11,6 +11,7 @@ from tta.deployment import Guard
 from tta.guard.budget import Budget
 from tta.guard.choice import Choice
 from tta.guard.judge import Judge
+from tta.guard.order import ClassOrder
 
 
 def test_the_loan_is_paid_back():
@@ -48,6 +49,7 @@ def test_a_budget_is_checked(bad):
 def test_passes_are_counted_as_hooks_see_them(monkeypatch):
     monkeypatch.setattr(Judge, "gain", lambda *_: 60.0)
     guard = Guard(choice=Choice(rehearsal=SHORT), budget=Budget(loan=10_000))
+    monkeypatch.setattr(ClassOrder, "ordered", False)
     deployed = tta.deploy(NETS["batch_norm"](), "tent", guard=guard, source_data=source_images())
     with PassCounter([deployed.source, deployed.adapter.model]) as counter:
         for seed in range(80):

@@ -43,6 +43,9 @@ class Limits:
         max_body: Bytes of a request.
         queue: Images of all requests that may wait for an answer; more are refused with 503.
         timeout: Seconds for the body to come, and for the answer to be given.
+
+    Raises:
+        TTAError: Numbers that make no server.
     """
 
     max_batch: int = 32
@@ -51,16 +54,23 @@ class Limits:
     queue: int = 256
     timeout: float = 30.0
 
+    def __post_init__(self) -> None:
+        if self.max_batch < 1 or self.max_wait < 0:
+            raise TTAError(
+                f"a batch has at least 1 image and waits at least 0 ms, got {self.max_batch} and"
+                f" {self.max_wait * 1000:g} ms"
+            )
+        if self.queue < self.max_batch or self.max_body < 1 or self.timeout <= 0:
+            raise TTAError(
+                f"the queue has room for a batch at least, a body for a byte, and a time-out is positive; got"
+                f" {self.queue} (batch {self.max_batch}), {self.max_body} and {self.timeout:g}"
+            )
+
 
 class Server:
     """What the routes share: the deployment, the batcher, and the places in the queue."""
 
     def __init__(self, served: Served, limits: Limits) -> None:
-        if limits.queue < limits.max_batch or limits.max_body < 1 or limits.timeout <= 0:
-            raise TTAError(
-                f"the queue has room for a batch at least, a body for a byte, and a time-out is positive; got"
-                f" {limits.queue} (batch {limits.max_batch}), {limits.max_body} and {limits.timeout:g}"
-            )
         self.served, self.limits, self.traffic = served, limits, Traffic()
         self.form = replace(served.form, max_images=limits.max_batch)
         self.batcher: Batcher[np.ndarray, Given] = Batcher(self._answer, limits.max_batch, limits.max_wait)
