@@ -108,7 +108,8 @@ class Rehearsal:
     def _streams(self, data: SourceData) -> Iterator[tuple[Kind, Iterable[Batch]]]:
         """Of every stream its kind and its batches."""
         generator, labels = torch.Generator().manual_seed(self.seed), data.needed_labels("a rehearsal").cpu()
-        visits = [self._under(number, data, self._drawn(labels, generator)) for number in range(len(self.shifts) + 1)]
+        drawn = (torch.randperm(len(labels), generator=generator)[: self.images] for _ in range(len(self.shifts) + 1))
+        visits = [self._under(number, data, index) for number, index in enumerate(drawn)]
         generator.manual_seed(self.seed + 1)
         sequence = torch.randperm(len(visits), generator=generator).tolist()
         for size in self.sizes:
@@ -123,10 +124,6 @@ class Rehearsal:
                 yield Kind(size, True), _split([self._by_class(visit) for visit in used], size)
             alike = (self._under(number, data, _few_classes(labels, count, size, generator)) for number in sequence)
             yield Kind(size, True), _split(alike, size)
-
-    def _drawn(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Indices of the images of a shift."""
-        return torch.randperm(len(labels), generator=generator)[: self.images]
 
     def _under(self, number: int, data: SourceData, index: Tensor) -> Batch:
         """Source images under a shift; number 0 is none."""
