@@ -11,6 +11,7 @@ import argparse
 import gc
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +85,20 @@ def measure(model: nn.Module, name: str, way: Acceleration, x: list[Tensor]) -> 
     return {"images_per_s": count / seconds, "F": passes, "peak_mb": memory.read()}
 
 
-def table_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All rows of a model."""
-    model, rows = source(name, options.device), list[dict[str, Any]]()
+def table_of(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """All rows of a model, as they are measured."""
+    model = source(name, options.device)
     x = batches(options.batches + WARM_UP, options.batch, options.size, options.device)
     least = {}
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         flops, bandwidth = speeds(options.device, options.side, dtype)
-        rows.append({"model": name, "way": precision, "peak_tflops": flops / 1e12, "copy_gb_per_s": bandwidth / 1e9})
+        yield {"model": name, "way": precision, "peak_tflops": flops / 1e12, "copy_gb_per_s": bandwidth / 1e9}
         network = Acceleration(precision).around(model)
         least[precision] = least_seconds(network, x[0], flops, bandwidth) / options.batch
     for method in options.methods:
         for way in WAYS:
+            if options.ways and (str(way) or "plain") not in options.ways:
+                continue
             if way.compile != "none" and (options.tiny or options.device == "cpu"):
                 continue
             row: dict[str, Any] = {"model": name, "method": method, "way": str(way) or "plain"}
@@ -104,10 +107,9 @@ def table_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
                 row["roofline"] = row["F"] * least[way.precision] * row["images_per_s"]
             except TTAError as refusal:  # bn of a model without batch norm, cudagraphs of a method that looks inside
                 row["refused"] = str(refusal)
-            rows.append(row)
+            yield row
             torch.compiler.reset()
             gc.collect()
-    return rows
 
 
 def main() -> None:
@@ -115,6 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["random:resnet50", "random:vit_base_patch16_224"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--ways", nargs="+", choices=[str(way) or "plain" for way in WAYS], help="all by default")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--batches", type=int, default=10)
     parser.add_argument("--size", type=int, default=224)
@@ -127,7 +130,12 @@ def main() -> None:
         sys.exit("no CUDA device here; `--device cpu --tiny` only tries the script out")
     if options.tiny:
         options.models, options.batch, options.batches, options.size, options.side = ["digits"], 4, 1, 32, 256
-    rows = [row for name in options.models for row in table_of(name, options)]
+    rows = list[dict[str, Any]]()
+    for row in (row for name in options.models for row in table_of(name, options)):
+        rows.append(row)
+        if options.out:
+            with options.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
     columns = ("model", "method", "way", "images_per_s", "F", "peak_mb", "roofline", "peak_tflops", "copy_gb_per_s")
     shown = Table(*columns, "refused", box=None)
     for row in rows:
@@ -135,9 +143,6 @@ def main() -> None:
         shown.add_row(*(f"{v:.3g}" if isinstance(v, float) else v for v in values), row.get("refused", "")[:40])
     Console(width=160).print(shown)
     print(about(vars(options)))
-    if options.out:
-        with options.out.open("a") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

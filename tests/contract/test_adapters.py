@@ -1,10 +1,12 @@
 """What every adapter promises, over every registered method and batch, layer and group norm."""
 
 import pytest
+import torch
 from small import wrapped
 
 import tta
-from tta.contract import NETS, PROMISES, Case
+from tta.contract import NETS, PROMISES, Case, images
+from tta.contract.case import tensors
 from tta.registry import list_wrappers, method, wrapper
 
 
@@ -48,3 +50,37 @@ def test_it_is_documented(name):
 def test_a_wrapper_is_documented(name):
     for word in ("Updates:", "State:", "Cost", "emory:", "Needs:"):
         assert word in wrapper(name).__doc__, word
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("name", "kind"), RUNS)
+def test_on_cuda_it_answers_there_and_resets_bit_exactly(name, kind):
+    model = NETS[kind]().cuda()
+    before = tensors(model.state_dict())
+    adapter = wrapped(name, model, seed=7)
+    state = tensors(adapter.state_dict())
+    for seed in range(3):
+        logits = adapter(images(seed).cuda())
+        assert logits.is_cuda
+        assert logits.isfinite().all()
+    adapter.reset()
+    after = tensors(adapter.state_dict())
+    assert all(torch.equal(value, after[key]) for key, value in state.items())
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("name", "kind"), RUNS)
+def test_without_chance_cuda_answers_as_the_cpu_does(name, kind, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+    def answers(device, seed):
+        adapter = wrapped(name, NETS[kind]().to(device), seed=seed)
+        return torch.stack([adapter(images(number).to(device)).cpu() for number in range(3)])
+
+    expected = answers("cpu", 7)
+    if not torch.equal(expected, answers("cpu", 8)):
+        pytest.skip("draws random numbers, which are others on another device")
+    assert torch.allclose(answers("cuda", 7), expected, atol=1e-3)
