@@ -7,6 +7,7 @@ import perf_corruptions
 import perf_cotta
 import perf_gpu
 import perf_guard
+import perf_guard_seconds
 import perf_harness
 import perf_images
 import perf_methods
@@ -20,6 +21,7 @@ PARTS = {
     "cotta": perf_cotta.main,
     "gpu": perf_gpu.main,
     "guard": perf_guard.main,
+    "guard-seconds": perf_guard_seconds.main,
     "harness": perf_harness.main,
     "images": perf_images.main,
     "methods": perf_methods.main,

@@ -78,9 +78,9 @@ class Regression(NamedTuple):
     """Linear regression from the description of an image to who is right about it, for one kind of stream.
 
     Attributes:
-        mean: Of the inputs (`_widened`), (60,).
+        mean: Of the inputs (`_widened`), (58,).
         scale: Their deviations.
-        weights: The constant, and one for each input, (61,).
+        weights: The constant, and one for each input, (59,).
         doubt: Points by which too much is expected of the adapter over a visit to a shift that was not learned from; in
             90 of 100 visits it is less.
     """
@@ -187,7 +187,7 @@ class Judge:
 
 
 def _widened(seen: Tensor) -> Tensor:
-    """The descriptions with products, (n, 60)."""
+    """The descriptions with products, (n, 58)."""
     image, batch = seen.split((OF_IMAGE, OF_BATCH), 1)
     ours, theirs_of_us, us_of_theirs, theirs, *unsure = image.unbind(1)
     products = [one[:, None] * batch for one in (ours, theirs, *unsure)]

@@ -97,9 +97,8 @@ class Rehearsal:
         records = list[Record]()
         for number, (kind, batches) in enumerate(self._streams(data)):
             adapter.reset()
-            for batch in batches:
-                record = self._met(adapter, source, style, batch, like, number, kind)
-                records += [] if record is None else [record]
+            met = [one for batch in batches if (one := _met(adapter, source, style, batch, like)) is not None]
+            records += self._records(met, number, kind)
         adapter.reset()
         if not records:
             raise TTAError("the adapter gives no finite answer to any image of the rehearsal: it is of no use here")
@@ -141,19 +140,38 @@ class Rehearsal:
         sequence = CORRELATED.sequence(visit.labels, Chance(self.seed, f"rehearsal {int(visit.shift[0])}"))
         return Batch(*(part[sequence] for part in visit))
 
-    def _met(
-        self, adapter: Adapter, source: nn.Module, style: Style, batch: Batch, like: Tensor, number: int, kind: Kind
-    ) -> Record | None:
-        """The record of a batch; None if the adapter cannot answer it."""
-        x, labels = batch.images.to(like.device).to(like.dtype) / 255, batch.labels.to(like.device)
-        try:
-            ours = adapter(x)
-        except Exception:  # of the method: the deployment survives it too
-            return None
-        if not bool(ours.isfinite().all()):
-            return None
-        theirs, shifts = source(x), len(self.shifts) + 1
-        return Record.of(ours, theirs, labels, style.describe(x), batch.shift, shifts, number, kind)
+    def _records(self, met: list[Met], stream: int, kind: Kind) -> list[Record]:
+        """The records of a stream, without batches that the adapter has no finite answer to."""
+        if not met:
+            return []
+        sizes, shifts = [len(one.ours) for one in met], len(self.shifts) + 1
+        # moved to the host all at once: nothing waits for a GPU before
+        ours, theirs = (torch.cat([getattr(one, key) for one in met]).cpu().split(sizes) for key in ("ours", "theirs"))
+        appearance = torch.stack([one.appearance for one in met]).cpu()
+        return [
+            Record.of(ours[k], theirs[k], one.batch.labels, appearance[k], one.batch.shift, shifts, stream, kind)
+            for k, one in enumerate(met)
+            if bool(ours[k].isfinite().all())
+        ]
+
+
+class Met(NamedTuple):
+    """A batch, the answers of adapter and source model, (B, K), and its appearance, (4,)."""
+
+    batch: Batch
+    ours: Tensor
+    theirs: Tensor
+    appearance: Tensor
+
+
+def _met(adapter: Adapter, source: nn.Module, style: Style, batch: Batch, like: Tensor) -> Met | None:
+    """Both models meet a batch; None if the adapter cannot answer it."""
+    x = batch.images.to(like.device).to(like.dtype) / 255
+    try:
+        ours = adapter(x)
+    except Exception:  # of the method: the deployment survives it too
+        return None
+    return Met(batch, ours, source(x), style.describe(x))
 
 
 def _split(visits: Iterable[Batch], size: int) -> Iterator[Batch]:
