@@ -77,10 +77,9 @@ def counted(ask: Callable[[Tensor], Tensor], images: list[Tensor]) -> tuple[floa
     return operations.count / len(images), waits / len(images)
 
 
-def measure(name: str, text: str, options: argparse.Namespace) -> dict[str, Any]:
+def measure(name: str, text: str, x: list[Tensor], options: argparse.Namespace) -> dict[str, Any]:
     """One row."""
     model, (base, preset) = source(name, options.device), split_preset(text)
-    x = batches(2 * options.batches + WARM_UP, options.batch, options.size, options.device)
     images = torch.cat(batches(1, SOURCE_IMAGES, options.size, "cpu"))
     with torch.no_grad():
         answers = [model(part.to(options.device)).argmax(1).cpu() for part in images.split(options.batch)]
@@ -124,9 +123,10 @@ def main() -> None:
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         sys.exit("no CUDA device here; try --device cpu --models digits --size 32")
     rows = list[dict[str, Any]]()
+    x = batches(2 * options.batches + WARM_UP, options.batch, options.size, options.device)
     for name in options.models:
         for text in options.methods:
-            rows.append(measure(name, text, options))
+            rows.append(measure(name, text, x, options))
             if options.out:
                 with options.out.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")

@@ -65,8 +65,8 @@ class ClassOrder:
 
     @property
     def ordered(self) -> bool | None:
-        """Whether images of a class come together; None as long as no two batches could be compared."""
-        return self.memory["excess"] > ORDERED if self.memory["weight"] > 0 else None
+        """Whether images of a class come together; None before the second comparison, since one tells little."""
+        return self.memory["excess"] > ORDERED if self.memory["weight"] > 1 else None
 
 
 def chi_square(first: Tensor, second: Tensor) -> tuple[float, float]:
