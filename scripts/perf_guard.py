@@ -117,6 +117,7 @@ def measure(
         "rolled_back": report["rolled_back"], "resets": report["resets"], "n": len(source),
         "doubt": judge.doubt(len(batches[0].x), ordered=False),
         "doubt_ordered": judge.doubt(len(batches[0].x), ordered=True),
+        "device": torch.cuda.get_device_name() if batches[0].x.is_cuda else "CPU",
     }  # fmt: skip
 
 

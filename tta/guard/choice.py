@@ -22,7 +22,7 @@ FEW = 48
 #: The same where images of a class come together: a batch tells little about the next one, which is of other classes.
 MANY = 256
 #: By so much the memory is longer there, and the margin greater, which the gain must not fall below again.
-LONGER, SURER = 4, 1.5
+LONGER, SURER = 4, 1.25
 
 
 class Estimate(NamedTuple):
@@ -48,8 +48,8 @@ class Choice:
     its gain is beyond doubt: over `margin` times what the judge has expected too much, on shifts that it had not seen,
     in 90 of 100 visits. It goes on to be heard while it is expected to gain anything (`stay` times the
     doubt, if you want more). Otherwise, and before anything is known, the source model answers. Streams in which images
-    of a class come together (`ClassOrder`) are judged by what was learned on such ones; there the margin is one and a
-    half times as great, and the gain must stay above it.
+    of a class come together (`ClassOrder`) are judged by what was learned on such ones; there the margin is a
+    quarter greater, and the gain must stay above it.
 
     Cost: the rehearsal, once; a batch through the source model for each look, as often as the guard's budget allows,
     and when the style of the stream changes; a forward pass of the source model on every batch while it answers. No
