@@ -3,6 +3,7 @@
 import pytest
 import torch
 from small import wrapped
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tta
 from tta.contract import NETS, images
@@ -74,3 +75,43 @@ def test_it_holds_no_frozen_weights():
     one = adapter("tent")
     kept = sum(t.numel() for t in Moment(one)._tensors.values())
     assert kept == sum(p.numel() for p in one.parameters() if p.requires_grad)
+
+
+def test_what_an_optimiser_remembers_is_kept_in_the_same_memory_and_comes_back():
+    one = adapter("tent")
+    undo = Moment(one)
+    one(images(0))
+    undo.take(one)
+    remembered, kept = undo._remembered, copied(one.state_dict())
+    one(images(1))
+    undo.restore(one)
+    assert same(copied(one.state_dict()), kept)
+    one(images(1))
+    undo.take(one)
+    assert all(a is b for a, b in zip(undo._remembered, remembered, strict=True)), "no new copies"
+    after = copied(one.state_dict())
+    one.reset()  # the optimiser forgets
+    undo.restore(one)
+    assert same(copied(one.state_dict()), after)
+    one.reset()
+    undo.take(one)
+    assert undo._remembered == []
+    one(images(2))
+    undo.restore(one)
+    assert not one.optimiser.state
+
+
+def test_a_batch_makes_few_operations_beside_the_step():
+    class Operations(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+            self.count += 1
+            return call(*args, **(kwargs or {}))
+
+    one = adapter("tent")
+    one(images(0))
+    undo = Moment(one)
+    with Operations() as operations:
+        undo.take(one)
+    assert operations.count <= 20
