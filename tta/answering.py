@@ -81,7 +81,7 @@ class Answering:
             self.log.add("rejected", **{name: count for name, count in rejected.items() if count})
         ids = self.guard.audit.number(len(x))
         regular, taught = x, Lesson(x, list(ids))
-        if not bool(teach.all()):
+        if any(rejected.values()):
             regular = x[~apart]
             taught = Lesson(x[teach], [n for n, yes in zip(ids, teach.tolist(), strict=True) if yes])
         logits, by_adapter, later = self._regular(regular, taught, frozen)
@@ -108,17 +108,17 @@ class Answering:
         whole = learn is not None and len(taught.x) == len(x)  # what is learned from is answered on the way
         asked = guard.by_adapter and not whole
         ours = self._predicted(x) if asked else None
-        theirs, trusted = None, not asked or ours is not None
+        theirs, trusted, finite = None, not asked or ours is not None, False
         if learn is not None:
             outcome = learn(taught)
             trusted = trusted and outcome.kind != "reset"
             if whole:
-                ours, theirs = outcome.logits, outcome.source
+                ours, theirs, finite = outcome.logits, outcome.source, outcome.finite
             if outcome.kind == "rolled back" and self.adapter.answers == "after":
                 ours = None
         if trusted and guard.by_adapter:
             ours = self._predicted(x) if ours is None else ours
-            if ours is not None and bool(ours.isfinite().all()):
+            if ours is not None and (finite or bool(ours.isfinite().all())):
                 return ours, True, later
         return self.source(x) if theirs is None else theirs, False, later
 

@@ -102,16 +102,15 @@ class Guard:
                 each.begin(images)
 
     def sort(self, x: Tensor) -> tuple[Tensor, Tensor, dict[str, int]]:
-        """Which images may teach and which are kept apart, both (B,), and how many each filter has rejected."""
-        teach = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        apart, counts = ~teach, dict[str, int]()
-        for each in self.filters:
-            rejected = each.reject(x) & teach
-            counts[each.name] = int(rejected.sum())
-            teach &= ~rejected
-            if each.apart:
-                apart |= rejected
-        return teach, apart, counts
+        """Which images may teach and which are kept apart, both (B,) on the CPU, and how many each filter has rejected.
+
+        An image counts for the first filter that rejects it.
+        """
+        masks = [each.reject(x) for each in self.filters]
+        rejected = torch.stack(masks).cpu() if masks else torch.zeros(0, len(x), dtype=torch.bool)
+        first = rejected & (rejected.cumsum(0) == 1)
+        counts = dict(zip([each.name for each in self.filters], first.sum(1).tolist(), strict=True))
+        return ~rejected.any(0), first[[each.apart for each in self.filters]].any(0), counts
 
     @property
     def by_adapter(self) -> bool:

@@ -65,8 +65,9 @@ class Learner:
             return self._rest(x, source)
         outcome = propose(self.adapter, guard, self._undo, x, source, record=due)._replace(source=source)
         guard.budget.learned(len(x))
-        if outcome.logits is not None and bool(outcome.logits.isfinite().all()):
-            self._watch(x, outcome.logits, source, lesson.ids, outcome.kind != "reset")
+        logits = outcome.logits
+        if source is not None and logits is not None and (outcome.finite or bool(logits.isfinite().all())):
+            self._watch(x, logits, source, lesson.ids, outcome.kind != "reset")
         if self._handed is not None and self.shadow is not None and outcome.kind != "rolled back":
             self._handed.take(self.shadow)
         with self._answering:
@@ -116,10 +117,8 @@ class Learner:
         self.log.add("rehearsed", doubts=doubts, seconds=round(time.perf_counter() - started, 3))
         return True
 
-    def _watch(self, x: Tensor, logits: Tensor, source: Tensor | None, ids: list[int], stays: bool) -> None:
+    def _watch(self, x: Tensor, logits: Tensor, source: Tensor, ids: list[int], stays: bool) -> None:
         """Shows the answers to the choice, if the state that gave them stays, and to the audit."""
-        if source is None:
-            return
         choice = self.guard.choice
         if choice is not None and stays:
             was = choice.by_adapter

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,7 @@ class Finite(Check):
         norms = [t.to(look.logits) for t in torch._foreach_norm(floating)] if floating else []
         whole = torch.stack([look.logits.abs().sum(), *norms])
         # A finite norm may overflow where all values are finite: such weights are of no use either.
-        return None if bool(whole.isfinite().all()) else "answers or weights are not finite"
+        return None if all(map(math.isfinite, whole.tolist())) else "answers or weights are not finite"
 
 
 class Drift(Check):

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tta.adapter import Adapter
 from tta.wrappers.wrapper import chain
@@ -25,6 +25,7 @@ class Moment:
 
     def __init__(self, adapter: Adapter) -> None:
         self._tensors: dict[str, Tensor] = {}
+        self._remembered: list[Tensor] = []
         self._rest: list[tuple[Any, ...]] = []
         self.take(adapter)
 
@@ -32,15 +33,18 @@ class Moment:
         """Keeps the present state instead of the one that was kept before."""
         with torch.inference_mode(False), torch.no_grad():
             current = changing(adapter)
-            kept = self._tensors
-            if kept.keys() != current.keys() or any(kept[k].shape != t.shape for k, t in current.items()):
-                self._tensors = {name: tensor.detach().clone() for name, tensor in current.items()}
-            else:
-                _copy(list(kept.values()), list(current.values()))
+            copies = _copies(list(current.values()), list(self._tensors.values()))
+            self._tensors = dict(zip(current, copies, strict=True))
             self._rest = [
                 (copy.deepcopy(one.memory), one._generator_states(), _optimiser_state(one.optimiser), one.info)
                 for one in chain(adapter)
             ]
+            optimisers = [optimiser for _, _, optimiser, _ in self._rest if optimiser is not None]
+            states = [its for _, states in optimisers for its in states if its is not None]
+            places = [(its, key) for its in states for key, value in its.items() if isinstance(value, Tensor)]
+            self._remembered = _copies([its[key] for its, key in places], self._remembered)
+            for (its, key), kept in zip(places, self._remembered, strict=True):
+                its[key] = kept
 
     def restore(self, adapter: Adapter) -> None:
         """Brings the state back, into the adapter it was taken of or another one made alike."""
@@ -55,24 +59,65 @@ class Moment:
 
 def changing(adapter: Adapter) -> dict[str, Tensor]:
     """Every tensor of an adapter that a step may change, by name: all but frozen weights and anchors."""
-    frozen = {id(p) for p in adapter.model.parameters() if not p.requires_grad}
-    tensors = [*adapter.named_parameters(), *adapter.named_buffers()]
-    return {name: t for name, t in tensors if id(t) not in frozen and "anchor" not in name.split(".")}
+    found: dict[str, Tensor] = {}
+    _find(adapter, "", adapter.model, False, found, set())
+    return found
+
+
+def _find(
+    module: nn.Module, prefix: str, model: nn.Module, inside: bool, found: dict[str, Tensor], seen: set[int]
+) -> None:
+    """One walk for parameters and buffers: it is made for every batch, and `named_parameters` takes four times as long.
+
+    Args:
+        module: Where it goes on.
+        prefix: Of the names.
+        model: The adapter's, in which parameters that need no gradient are frozen.
+        inside: Whether the module is part of it.
+        found: Filled.
+        seen: Of modules and tensors that were met; each is taken once, under its first name.
+    """
+    seen.add(id(module))
+    inside = inside or module is model
+    for tensors in (module._parameters, module._buffers):
+        for name, tensor in tensors.items():
+            if tensor is not None and name != "anchor" and id(tensor) not in seen:
+                seen.add(id(tensor))
+                if tensor.requires_grad or not inside or tensors is module._buffers:
+                    found[prefix + name] = tensor
+    for name, child in module._modules.items():
+        if child is not None and name != "anchor" and id(child) not in seen:
+            _find(child, f"{prefix}{name}.", model, inside, found, seen)
+
+
+def _copies(tensors: list[Tensor], kept: list[Tensor]) -> list[Tensor]:
+    """Copies of tensors, in the memory of what was kept before where that is alike."""
+    if [_kind(t) for t in tensors] != [_kind(t) for t in kept]:
+        return [t.detach().clone() for t in tensors]
+    _copy(kept, tensors)
+    return kept
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return tensor.shape, tensor.dtype, tensor.device
 
 
 def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
-    if targets:
-        torch._foreach_copy_(targets, sources)
+    groups: dict[tuple[torch.dtype, torch.device], list[tuple[Tensor, Tensor]]] = {}
+    for pair in zip(targets, sources, strict=True):
+        groups.setdefault((pair[0].dtype, pair[0].device), []).append(pair)
+    for pairs in groups.values():  # those of one kind are copied at once, mixed ones one by one
+        torch._foreach_copy_([target for target, _ in pairs], [source for _, source in pairs])
 
 
 def _optimiser_state(optimiser: torch.optim.Optimizer | None) -> list[Any] | None:
-    """Settings of the groups, and for every parameter, by its place, what the optimiser remembers of it."""
+    """Settings of the groups, and for every parameter, by its place, what the optimiser remembers: its own tensors."""
     if optimiser is None:
         return None
     groups = [{k: v for k, v in group.items() if k != "params"} for group in optimiser.param_groups]
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    states = [_cloned(optimiser.state[p]) if p in optimiser.state else None for p in parameters]
-    return [copy.deepcopy(groups), states]
+    states = [optimiser.state.get(p) for p in parameters]  # which adds nothing to it
+    return [copy.deepcopy(groups), [None if its is None else _shared(its) for its in states]]
 
 
 def _set_optimiser_state(optimiser: torch.optim.Optimizer | None, state: list[Any] | None) -> None:
@@ -87,6 +132,10 @@ def _set_optimiser_state(optimiser: torch.optim.Optimizer | None, state: list[An
         parameter.grad = None
         if its is not None:
             optimiser.state[parameter] = _cloned(its)
+
+
+def _shared(state: dict[str, Any]) -> dict[str, Any]:
+    return {k: v if isinstance(v, Tensor) else copy.deepcopy(v) for k, v in state.items()}
 
 
 def _cloned(state: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -66,8 +67,9 @@ class Outlying(Filter):
         if len(company) < FEW:
             return torch.zeros(len(x), dtype=torch.bool, device=x.device)
         centre = company.median(0).values
-        width = (1.4826 * (company - centre).abs().median(0).values).clamp(min=0.5)
-        outlying = (rms((company - centre) / width) > self.limit) & (rms(company) > self.limit)
+        away = company - centre
+        width = (1.4826 * away.abs().median(0).values).clamp(min=0.5)
+        outlying = (rms(away / width) > self.limit) & (rms(company) > self.limit)
         return outlying[-len(x) :] & (outlying.float().mean() <= MOST)
 
 
@@ -94,16 +96,22 @@ def texture(x: Tensor) -> Tensor:
         x = x[:, :, : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2]
         top, bottom = x[:, :, ::2], x[:, :, 1::2]
         sums, differences = top + bottom, top - bottom
-        edges = (differences[..., ::2] + differences[..., 1::2]).abs() + (sums[..., ::2] - sums[..., 1::2]).abs()
-        checks = (differences[..., ::2] - differences[..., 1::2]).abs()
-        numbers += [(0.01 + strength.mean((2, 3))).log() for strength in (edges / 4, checks / 2)]
-        x = (sums[..., ::2] + sums[..., 1::2]) / 4
-    return torch.cat(numbers, 1)
+        (left, right), (up, down) = ((each[..., ::2], each[..., 1::2]) for each in (sums, differences))
+        edges, checks = (up + down).abs() + (left - right).abs(), (up - down).abs()
+        numbers += [strength.mean((2, 3)) for strength in (edges / 4, checks / 2)]
+        x = (left + right) / 4
+    described = torch.cat(numbers, 1)
+    described[:, x.shape[1] :].add_(0.01).log_()
+    return described
 
 
 def opponents(x: Tensor) -> Tensor:
     """Brightness, and differences of the channels: an orthogonal transform of them (DCT-II), (B, C, H, W)."""
-    channels = x.shape[1]
-    place = torch.arange(channels, device=x.device, dtype=x.dtype)
+    return torch.einsum("dc,bchw->bdhw", _basis(x.shape[1], x.device, x.dtype), x)
+
+
+@functools.lru_cache(4)
+def _basis(channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    place = torch.arange(channels, device=device, dtype=dtype)
     basis = torch.cos(math.pi / channels * (place + 0.5) * place[:, None])
-    return torch.einsum("dc,bchw->bdhw", basis / basis.norm(dim=1, keepdim=True), x)
+    return basis / basis.norm(dim=1, keepdim=True)

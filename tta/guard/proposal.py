@@ -14,6 +14,7 @@ from tta.errors import TTAError
 from tta.features import classifier
 from tta.guard.check import Look
 from tta.guard.guard import Guard
+from tta.guard.limits import Finite
 from tta.guard.moment import Moment
 
 
@@ -27,6 +28,7 @@ class Outcome(NamedTuple):
         reasons: Which checks have objected, and what they said.
         notes: Objections without a consequence.
         source: The source model's answers to the batch, where it was asked.
+        finite: Whether a check has found the adapter's answers to be finite numbers, so that no one need look again.
     """
 
     kind: Literal["committed", "rolled back", "reset", "rested"]
@@ -34,6 +36,7 @@ class Outcome(NamedTuple):
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     source: Tensor | None = None
+    finite: bool = False
 
 
 def propose(
@@ -80,7 +83,9 @@ def propose(
     if "roll back" in said:
         undo.restore(adapter)
         return Outcome("rolled back", logits, tuple(said["roll back"]), notes)
-    return Outcome("committed", logits, notes=notes)
+    objecting = [check for check, _ in objections]
+    finite = any(isinstance(check, Finite) and check not in objecting for check in guard.checks)
+    return Outcome("committed", logits, notes=notes, finite=finite)
 
 
 @contextmanager

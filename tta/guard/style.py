@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,15 +62,16 @@ class Style:
         A change is a difference in one of the rings that chance would not make of as many source images.
         """
         bands, count = _bands(_few(x)), len(x)
+        self.band_spread = self.band_spread.to(bands)
         now, spread = bands.mean(0), bands.std(0, correction=0) if count else self.band_spread
-        mean, weight = self.memory["mean"], self.memory["weight"]
-        if mean is None or (count >= MEMORY // 4 and self._changed(now, count)):
-            mean, weight = now, float(count)  # a batch that is large enough speaks for itself
-        else:
-            weight = min(weight + count, float(max(MEMORY, count)))
-            mean = torch.lerp(mean, now, count / weight)
-        self.memory.update(mean=mean, weight=weight, spread=spread)
-        return self._changed(mean, int(weight))
+        mean = self.memory["mean"]
+        weight = min(self.memory["weight"] + count, float(max(MEMORY, count)))
+        styles = [(now, float(count)), (now if mean is None else torch.lerp(mean, now, count / weight), weight)]
+        changed = self._changed(styles)
+        # A batch that is large enough speaks for itself.
+        which = 0 if mean is None or (count >= MEMORY // 4 and changed[0]) else 1
+        self.memory.update(mean=styles[which][0], weight=styles[which][1], spread=spread)
+        return changed[which]
 
     def is_another(self) -> bool:
         """Whether the style has changed since `note` by more than images of other classes would change it."""
@@ -82,16 +84,25 @@ class Style:
         """From now on changes are counted from the present style."""
         self.memory["noted"] = self.memory["mean"]
 
-    def _changed(self, mean: Tensor, count: int) -> bool:
+    def _changed(self, styles: Sequence[tuple[Tensor, float]]) -> list[bool]:
+        """Whether styles, means of so many images, are others than the one noted."""
         noted = self.memory["noted"]
         if noted is None:
-            return True
-        chance = self.band_spread.to(mean) / max(count, 1) ** 0.5
-        return bool(((mean - noted).abs() > (6 * chance).clamp(min=0.25)).any())
+            return [True] * len(styles)
+        means = torch.stack([mean for mean, _ in styles])
+        chance = torch.stack([self.band_spread / max(int(weight), 1) ** 0.5 for _, weight in styles])
+        changed: list[bool] = ((means - noted).abs() > (6 * chance).clamp(min=0.25)).any(1).tolist()
+        return changed
 
 
 def _few(x: Tensor) -> Tensor:
-    return x[torch.linspace(0, len(x) - 1, min(len(x), ENOUGH)).long().to(x.device)].float()
+    return x[_spread(len(x), x.device)].float()
+
+
+@functools.lru_cache(8)
+def _spread(count: int, device: torch.device) -> Tensor:
+    """Places of `ENOUGH` of so many images."""
+    return torch.linspace(0, count - 1, min(count, ENOUGH)).long().to(device)
 
 
 def _levels(x: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import deque
 from typing import Any, ClassVar
 
 import torch
@@ -42,7 +41,7 @@ class NotFinite(Filter):
 
     def reject(self, x: Tensor) -> Tensor:
         """See the class."""
-        return ~x.flatten(1).isfinite().all(1)
+        return (x.flatten(1) * 0).sum(1) != 0  # NaN where a value is not finite
 
 
 class Repeated(Filter):
@@ -64,28 +63,39 @@ class Repeated(Filter):
             raise TTAError(f"the filter of repeated images remembers at least one, got latest={latest}")
         self.latest = latest
         self.memory = {"latest": []}
+        #: The list in the memory when it was last used, and what is in it.
+        self._listed: tuple[list[int], set[int]] = ([], set())
 
     def reject(self, x: Tensor) -> Tensor:
         """See the class."""
-        seen = deque(self.memory["latest"], self.latest)
-        known, repeated = set(seen), []
+        latest, known = self.memory["latest"], self._listed[1]
+        if latest is not self._listed[0]:  # of a snapshot
+            del latest[: -self.latest]
+            known = set(latest)
+            self._listed = latest, known
+        repeated = []
         for number in fingerprints(x).tolist():
             repeated.append(number in known)
             if number not in known:
                 known.add(number)
-                seen.append(number)
-        self.memory["latest"] = list(seen)
-        return torch.tensor(repeated, device=x.device)
+                latest.append(number)
+        known.difference_update(latest[: -self.latest])
+        del latest[: -self.latest]
+        if any(repeated):
+            return torch.tensor(repeated, device=x.device)
+        return torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
 
 def fingerprints(x: Tensor) -> Tensor:
     """A number for each image that depends on every bit of it and on nothing else, int64, shape (B,)."""
-    bits = x.detach().to(torch.float32).contiguous().flatten(1).view(torch.int32).to(torch.int64)
-    return ((bits + 0x5851F42D) * _weights(bits.shape[1], x.device)).sum(1)
+    bits = x.detach().to(torch.float32).contiguous().flatten(1).view(torch.int32)
+    weights, start = _weights(bits.shape[1], x.device)
+    return (bits * weights).sum(1) + start
 
 
 @functools.lru_cache(4)
-def _weights(count: int, device: torch.device) -> Tensor:
-    """Odd numbers with bits all over, one for each place."""
+def _weights(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Odd numbers with bits all over, one for each place; and what all sums begin with, so that no bits make no 0."""
     place = torch.arange(1, count + 1, device=device)
-    return ((place * -7046029254386353131) ^ ((place * -4417276706812531889) >> 29)) | 1
+    weights = ((place * -7046029254386353131) ^ ((place * -4417276706812531889) >> 29)) | 1
+    return weights, (0x5851F42D * weights).sum()
