@@ -6,7 +6,7 @@ from small import wrapped
 
 import tta
 from tta.contract import NETS, images
-from tta.guard.moment import Moment
+from tta.guard.moment import Moment, changing
 
 WRAPPED = ("tent+recurring", "cotta+asr", "tent+wise")
 
@@ -74,3 +74,49 @@ def test_it_holds_no_frozen_weights():
     one = adapter("tent")
     kept = sum(t.numel() for t in Moment(one)._tensors.values())
     assert kept == sum(p.numel() for p in one.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", [*tta.list_methods(), *WRAPPED])
+def test_what_changes_is_all_but_frozen_weights_and_anchors(name):
+    one = adapter(name)
+    frozen = {id(p) for p in one.model.parameters() if not p.requires_grad}
+    expected = {
+        name: tensor
+        for name, tensor in (*one.named_parameters(), *one.named_buffers())
+        if id(tensor) not in frozen and "anchor" not in name.split(".")
+    }
+    found = changing(one)
+    assert found.keys() == expected.keys()
+    assert all(found[name] is tensor for name, tensor in expected.items())
+
+
+def test_what_an_optimiser_remembers_may_come_change_and_go():
+    one = adapter("tent")
+    undo = Moment(one)
+    first = one.model.get_parameter(next(n for n, p in one.model.named_parameters() if p.requires_grad))
+    for change in (
+        lambda: one(images(1)),
+        lambda: one(images(2)),
+        lambda: one.optimiser.state[first].update(extra=torch.ones(3), count=5),
+        lambda: one.optimiser.state[first].update(extra=torch.ones(2, dtype=torch.float64)),
+        lambda: one.optimiser.state.pop(first),
+        one.optimiser.state.clear,
+        lambda: one(images(3)),
+    ):
+        change()
+        before = copied(one.state_dict())
+        undo.take(one)
+        one(images(4))
+        undo.restore(one)
+        assert same(flat(one.state_dict()), before)
+
+
+def test_copies_are_made_in_place():
+    one = adapter("tent")
+    one(images(0))
+    undo = Moment(one)
+    kept = [t.data_ptr() for t in (*undo._tensors.values(), *undo._remembered)]
+    assert len(undo._remembered) == 3 * len(undo._tensors), "step and two moments of Adam"
+    one(images(1))
+    undo.take(one)
+    assert [t.data_ptr() for t in (*undo._tensors.values(), *undo._remembered)] == kept
