@@ -11,6 +11,7 @@ import torch
 from places import ROOT
 from rehearsals import SHORT, usual
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tta
 import tta.registry
@@ -91,6 +92,41 @@ def test_a_reset_is_answered_by_the_source_model():
     assert equal(tensors(deployed.adapter), start)
     assert torch.equal(deployed(images(2)), tta.wrap(NET, "tent")(images(2)))
     assert deployed.report()["resets"] == 1
+
+
+class Operations(TorchDispatchMode):
+    """Counts them while it is entered."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += 1
+        return operation(*args, **(kwargs or {}))
+
+
+def test_a_regular_batch_costs_few_operations_and_waits(monkeypatch):
+    deployed = tta.deploy(NET, "tent", source_data=source_images(), guard=usual())
+    alone, x = tta.wrap(NET, "tent"), source_images()[0][:16]
+    for step in range(3):
+        alone(x + step / 1000)
+        deployed(x + step / 1000)
+    deployed.guard.choice.memory.update(adapter=True, wait=1000, since=0, looked=0)
+    deployed.guard.choice.style.note()
+    before = deployed.report()
+    with Operations() as own:
+        alone(x + 0.004)
+    with Operations() as ours:
+        deployed(x + 0.004)
+    waits = []
+    for name in ("tolist", "cpu", "__bool__", "__int__", "__float__"):
+        was = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda tensor, was=was, name=name: [waits.append(name), was(tensor)][1])
+    assert deployed.ask(x + 0.005).by_adapter
+    assert all(before[name] == deployed.report()[name] for name in ("rejected_images", "looks")), "it is regular"
+    assert len(waits) <= 5, "fingerprints, filters (and their counts, on the host), style, and what is finite"
+    assert ours.count - own.count < 200
 
 
 class Fails(Adapter):

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tta
 from tta.contract import NETS, images
-from tta.guard.moment import Moment
+from tta.guard.moment import Moment, changing
 
 WRAPPED = ("tent+recurring", "cotta+asr", "tent+wise")
 
@@ -77,41 +77,47 @@ def test_it_holds_no_frozen_weights():
     assert kept == sum(p.numel() for p in one.parameters() if p.requires_grad)
 
 
-def test_what_an_optimiser_remembers_is_kept_in_the_same_memory_and_comes_back():
+@pytest.mark.parametrize("name", [*tta.list_methods(), *WRAPPED])
+def test_what_changes_is_all_but_frozen_weights_and_anchors(name):
+    one = adapter(name)
+    frozen = {id(p) for p in one.model.parameters() if not p.requires_grad}
+    expected = {
+        name: tensor
+        for name, tensor in (*one.named_parameters(), *one.named_buffers())
+        if id(tensor) not in frozen and "anchor" not in name.split(".")
+    }
+    found = changing(one)
+    assert found.keys() == expected.keys()
+    assert all(found[name] is tensor for name, tensor in expected.items())
+
+
+def test_what_an_optimiser_remembers_may_come_change_and_go():
     one = adapter("tent")
     undo = Moment(one)
-    one(images(0))
-    undo.take(one)
-    remembered, kept = undo._remembered, copied(one.state_dict())
-    one(images(1))
-    undo.restore(one)
-    assert same(copied(one.state_dict()), kept)
-    one(images(1))
-    undo.take(one)
-    assert all(a is b for a, b in zip(undo._remembered, remembered, strict=True)), "no new copies"
-    after = copied(one.state_dict())
-    one.reset()  # the optimiser forgets
-    undo.restore(one)
-    assert same(copied(one.state_dict()), after)
-    one.reset()
-    undo.take(one)
-    assert undo._remembered == []
-    one(images(2))
-    undo.restore(one)
-    assert not one.optimiser.state
-
-
-def test_a_batch_makes_few_operations_beside_the_step():
-    class Operations(TorchDispatchMode):
-        count = 0
-
-        def __torch_dispatch__(self, call, types, args=(), kwargs=None):
-            self.count += 1
-            return call(*args, **(kwargs or {}))
-
-    one = adapter("tent")
-    one(images(0))
-    undo = Moment(one)
-    with Operations() as operations:
+    first = one.model.get_parameter(next(n for n, p in one.model.named_parameters() if p.requires_grad))
+    for change in (
+        lambda: one(images(1)),
+        lambda: one(images(2)),
+        lambda: one.optimiser.state[first].update(extra=torch.ones(3), count=5),
+        lambda: one.optimiser.state[first].update(extra=torch.ones(2, dtype=torch.float64)),
+        lambda: one.optimiser.state.pop(first),
+        one.optimiser.state.clear,
+        lambda: one(images(3)),
+    ):
+        change()
+        before = copied(one.state_dict())
         undo.take(one)
-    assert operations.count <= 20
+        one(images(4))
+        undo.restore(one)
+        assert same(flat(one.state_dict()), before)
+
+
+def test_copies_are_made_in_place():
+    one = adapter("tent")
+    one(images(0))
+    undo = Moment(one)
+    kept = [t.data_ptr() for t in (*undo._tensors.values(), *undo._remembered)]
+    assert len(undo._remembered) == 3 * len(undo._tensors), "step and two moments of Adam"
+    one(images(1))
+    undo.take(one)
+    assert [t.data_ptr() for t in (*undo._tensors.values(), *undo._remembered)] == kept

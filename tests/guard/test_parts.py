@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tta
+from tta.deployment import Guard
 from tta.guard.encoding import decode, encode
 from tta.guard.log import AuditLog
 from tta.guard.metrics import COUNTERS, Histogram, Metrics
@@ -40,6 +41,30 @@ def test_repeated_within_and_across_batches_and_no_longer_than_it_remembers():
     assert each.reject(x[[1, 2, 3]]).tolist() == [True, False, False]
     assert each.reject(pictures(4, seed=1)).tolist() == [False] * 4
     assert each.reject(x[:1]).tolist() == [False]
+
+
+def test_repeated_goes_on_from_what_was_remembered():
+    each, again, shorter, x = Repeated(latest=4), Repeated(latest=4), Repeated(latest=2), pictures(6)
+    each.reject(x[:5])
+    kept = json.loads(json.dumps(each.memory))
+    assert kept == {"latest": fingerprints(x[1:5]).tolist()}
+    for other in (again, shorter):
+        other.reject(pictures(3, seed=2))
+        other.memory = json.loads(json.dumps(kept))
+    assert again.reject(x[[0, 1, 5]]).tolist() == each.reject(x[[0, 1, 5]]).tolist() == [False, True, False]
+    assert again.memory == each.memory
+    assert shorter.reject(x[[1, 2, 3, 4]]).tolist() == [False, False, True, True]
+
+
+def test_an_image_counts_for_the_first_filter_and_one_filter_keeps_it_apart():
+    guard, x = Guard([Repeated(), NotFinite()]), pictures(4)
+    x[1:3] = math.nan
+    teach, apart, counts = guard.sort(x)
+    assert counts == {"repeated": 1, "not_finite": 1}
+    assert teach.tolist() == [True, False, False, True]
+    assert apart.tolist() == [False, True, False, False], "a repeated image is answered with the others"
+    teach, apart, counts = Guard.off().sort(x)
+    assert (teach.tolist(), apart.tolist(), counts) == ([True] * 4, [False] * 4, {})
 
 
 def test_fingerprints_depend_on_every_bit_and_on_places():

@@ -104,7 +104,7 @@ class Guard:
     def sort(self, x: Tensor) -> tuple[Tensor, Tensor, dict[str, int]]:
         """Which images may teach and which are kept apart, both (B,) on the CPU, and how many each filter has rejected.
 
-        An image counts for the first filter that rejects it.
+        An image counts for the first filter that rejects it. The host waits once for all filters together.
         """
         masks = [each.reject(x) for each in self.filters]
         rejected = torch.stack(masks).cpu() if masks else torch.zeros(0, len(x), dtype=torch.bool)
