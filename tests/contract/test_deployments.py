@@ -112,3 +112,4 @@ def test_a_model_on_cuda_answers_there(tmp_path, name):
     assert again.version == deployed.version
     x = images(5).cuda()
     assert torch.allclose(again.adapter.predict(x), deployed.adapter.predict(x), atol=1e-4)
+    assert again(x).is_cuda, "what the guard remembers is there too"

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from small import wrapped
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import tta
 from tta.contract import NETS, images

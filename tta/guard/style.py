@@ -63,6 +63,8 @@ class Style:
         """
         bands, count = _bands(_few(x)), len(x)
         self.band_spread = self.band_spread.to(bands)
+        if (noted := self.memory["noted"]) is not None and noted.device != bands.device:  # of a snapshot
+            self.memory |= {key: self.memory[key].to(bands) for key in ("mean", "spread", "noted")}
         now, spread = bands.mean(0), bands.std(0, correction=0) if count else self.band_spread
         mean = self.memory["mean"]
         weight = min(self.memory["weight"] + count, float(max(MEMORY, count)))
