@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tta
 from tta.deployment import Guard
-from tta.guard.judge import Judge, Kind, Regression
+from tta.guard.judge import INPUTS, Judge, Kind, Regression
 from tta.registry import method, split_preset
 
 METHODS = ("tent", "eata", "cotta:fast", "roid", "rotta")
@@ -43,8 +43,8 @@ class Content(Judge):
     @classmethod
     def untaught(cls) -> "Content":
         """A judge of regressions that were never fitted."""
-        zeros = torch.zeros(58, dtype=torch.float64)
-        return cls({Kind(64, False): Regression(zeros, zeros + 1, torch.zeros(59, dtype=torch.float64))})
+        zeros = torch.zeros(INPUTS + 1, dtype=torch.float64)
+        return cls({Kind(64, False): Regression(zeros[1:], zeros[1:] + 1, zeros)})
 
 
 class Operations(TorchDispatchMode):

@@ -66,7 +66,8 @@ def _named(row: dict[str, Any]) -> str:
 
 
 def _share(rows: Sequence[dict[str, Any]], key: str, limit: float) -> str:
-    return f"{sum(row[key] <= limit for row in rows)} of {len(rows)}"
+    told = [row[key] for row in rows if row[key] == row[key]]
+    return f"{sum(each <= limit for each in told)} of {len(told)}"
 
 
 def _number(value: float, digits: int) -> str:

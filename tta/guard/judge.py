@@ -17,6 +17,8 @@ FAR = 4.0
 RIDGE = 0.01
 #: Groups that are left out one after another, to see how far off the judge is on shifts that it has not seen.
 FOLDS = 4
+#: Numbers that a judge is given of an image: the description, and products (`_widened`).
+INPUTS = OF_IMAGE + 5 * OF_BATCH + 2
 #: Points: no judge is better than that.
 LEAST_DOUBT = 1.0
 #: Share of the visits to shifts left out in which a judge is off by less than its doubt.
@@ -78,9 +80,9 @@ class Regression(NamedTuple):
     """Linear regression from the description of an image to who is right about it, for one kind of stream.
 
     Attributes:
-        mean: Of the inputs (`_widened`), (58,).
+        mean: Of the inputs, (INPUTS,).
         scale: Their deviations.
-        weights: The constant, and one for each input, (59,).
+        weights: The constant, and one for each input, (INPUTS + 1,).
         doubt: Points by which too much is expected of the adapter over a visit to a shift that was not learned from; in
             90 of 100 visits it is less.
     """
@@ -187,7 +189,7 @@ class Judge:
 
 
 def _widened(seen: Tensor) -> Tensor:
-    """The descriptions with products, (n, 58)."""
+    """The descriptions with products, (n, INPUTS)."""
     image, batch = seen.split((OF_IMAGE, OF_BATCH), 1)
     ours, theirs_of_us, us_of_theirs, theirs, *unsure = image.unbind(1)
     products = [one[:, None] * batch for one in (ours, theirs, *unsure)]
