@@ -82,12 +82,14 @@ class Answering:
         ids = self.guard.audit.number(len(x))
         regular, taught = x, Lesson(x, list(ids))
         if any(rejected.values()):
-            regular = x[~apart]
-            taught = Lesson(x[teach], [n for n, yes in zip(ids, teach.tolist(), strict=True) if yes])
+            regular, teaches = x[~apart], bool(teach.any())
+            seen = teach if teaches else ~apart
+            numbers = [n for n, yes in zip(ids, seen.tolist(), strict=True) if yes]
+            taught = Lesson(x[seen], numbers, sum(rejected.values()), teaches)
         logits, by_adapter, later = self._regular(regular, taught, frozen)
         self.metrics.count("images_by_source", 0 if by_adapter else len(regular))
         if len(regular) < len(x):
-            theirs = self._apart(x[apart].nan_to_num(0, 1, 0).clamp(0, 1), by_adapter)
+            theirs = self._apart(x[apart].nan_to_num(0, 1, 0).clamp(0, 1), by_adapter, frozen)
             whole = theirs.new_empty(len(x), *theirs.shape[1:])
             whole[apart] = theirs
             if logits is not None:
@@ -98,16 +100,16 @@ class Answering:
 
     def _regular(self, x: Tensor, taught: Lesson, frozen: bool) -> tuple[Tensor | None, bool, Lesson | None]:
         """Answers to images that are not kept apart, whether the adapter gave them, and what is to be learned later."""
-        learns = not frozen and len(taught.x) > 0
-        if not learns:
+        if frozen or not taught.teaches:
             self.metrics.count("skipped")
         if len(x) == 0:
             return None, False, None
+        learns = not frozen
         guard, later = self.guard, taught if learns and self.learn is None else None
         learn = self.learn if learns else None
         whole = learn is not None and len(taught.x) == len(x)  # what is learned from is answered on the way
         asked = guard.by_adapter and not whole
-        ours = self._predicted(x) if asked else None
+        ours = self._predicted(x, frozen) if asked else None
         theirs, trusted, finite = None, not asked or ours is not None, False
         if learn is not None:
             outcome = learn(taught)
@@ -117,23 +119,28 @@ class Answering:
             if outcome.kind == "rolled back" and self.adapter.answers == "after":
                 ours = None
         if trusted and guard.by_adapter:
-            ours = self._predicted(x) if ours is None else ours
+            ours = self._predicted(x, frozen) if ours is None else ours
             if ours is not None and (finite or bool(ours.isfinite().all())):
                 return ours, True, later
         return self.source(x) if theirs is None else theirs, False, later
 
-    def _apart(self, x: Tensor, by_adapter: bool) -> Tensor:
+    def _apart(self, x: Tensor, by_adapter: bool, frozen: bool) -> Tensor:
         """Answers to images that are kept apart: among themselves, where they are enough for batch statistics."""
-        ours = self._predicted(x) if by_adapter and len(x) >= COMPANY else None
+        ours = self._predicted(x, frozen) if by_adapter and len(x) >= COMPANY else None
         if ours is not None and bool(ours.isfinite().all()):
             return ours
         self.metrics.count("images_by_source", len(x))
         return self.source(x)
 
-    def _predicted(self, x: Tensor) -> Tensor | None:
-        """The adapter's answer; None where it raised, so that the source model gives one."""
+    def _predicted(self, x: Tensor, frozen: bool) -> Tensor | None:
+        """The adapter's answer; None where it raised, so that the source model gives one.
+
+        Its passes count in the budget while batches are learned from on the way to the answer.
+        """
+        counted = self.learn is not None and not frozen
         try:
-            return self.adapter.predict(x)
+            with self.guard.budget.counting("answers", self.adapter.networks() if counted else ()):
+                return self.adapter.predict(x)
         except TTAError:
             raise
         except Exception as error:  # of the method: the answer must not be lost with it

@@ -12,6 +12,7 @@ from tta.guard.budget import Budget
 from tta.guard.choice import Choice
 from tta.guard.judge import Judge
 from tta.guard.order import ClassOrder
+from tta.guard.teaching import Repeated
 
 
 def test_the_loan_is_paid_back():
@@ -62,6 +63,38 @@ def test_passes_are_counted_as_hooks_see_them(monkeypatch):
     assert spent["guard"] > 0
     assert spent["guard"] % 6 == 0, "a batch through the source model for each look"
     assert spent["adapter"] + spent["guard"] + spent["answers"] == sum(counter.passes)
+
+
+def test_images_that_teach_nothing_are_looked_at_and_what_they_save_is_known(monkeypatch):
+    gain = [-60.0]
+    monkeypatch.setattr(Judge, "gain", lambda *_: gain[0])
+    monkeypatch.setattr(ClassOrder, "ordered", False)
+    guard = Guard([Repeated()], choice=Choice(rehearsal=SHORT), budget=Budget(loan=10_000))
+    deployed = tta.deploy(NETS["batch_norm"](), "tent", guard=guard, source_data=source_images())
+    with PassCounter([deployed.source, deployed.adapter.model]) as counter:
+        for seed in range(40):
+            deployed(images(seed % 4))
+        assert not guard.by_adapter
+        gain[0] = 60.0  # it sees what a committed adapter would answer to the same images
+        last = [deployed.ask(images(seed % 4)).by_adapter for seed in range(40)]
+        half = torch.cat([images(0)[:3], images(9)[:3]])  # and half of a batch teaches
+        assert deployed.ask(half).by_adapter
+    assert last[-1] and not last[0]
+    spent, report = guard.budget.memory, deployed.report()
+    assert (report["committed"], report["skipped"], report["rejected_images"]) == (5, 76, 76 * 6 + 3)
+    assert report["looks"] > 8, "more than the images that taught could show"
+    assert spent["adapter"] == (4 * 6 + 3) * 2
+    assert spent["rested"] == pytest.approx(2 * (76 * 6 + 3)), "two passes each, of the adapter alone"
+    assert spent["adapter"] + spent["guard"] + spent["answers"] == sum(counter.passes)
+
+
+def test_in_a_frozen_deployment_nothing_is_spent(monkeypatch):
+    monkeypatch.setattr(Choice, "by_adapter", True)
+    guard = Guard(choice=Choice(rehearsal=SHORT))
+    deployed = tta.deploy(NETS["batch_norm"](), "tent", guard=guard, source_data=source_images())
+    deployed.freeze()
+    assert deployed.ask(images(0)).by_adapter
+    assert set(guard.budget.memory.values()) == {0}
 
 
 def test_without_means_there_is_no_look_and_the_source_model_s_answers_are_paid_by_rests():

@@ -51,7 +51,8 @@ class Budget:
         """Notes passes.
 
         Args:
-            who: "adapter"; "guard"; "answers" for those of the source model where it answers.
+            who: "adapter"; "guard"; "answers" for those of the source model where it answers, and of the adapter where
+                it answers what it does not learn from.
             passes: How many.
         """
         self.memory[who] += passes
@@ -61,7 +62,7 @@ class Budget:
         self.memory["images"] += images
 
     def rested(self, images: int) -> None:
-        """Notes that the adapter has left so many images out."""
+        """Notes that the adapter has left out so many images, which it alone would have learned from."""
         self.memory["rested"] += images * self.memory["adapter"] / max(1, self.memory["images"])
 
     @contextmanager

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from tta.adapter import Adapter
+from tta.errors import TTAError
 from tta.guard.guard import Guard
 from tta.guard.log import AuditLog
 from tta.guard.metrics import Metrics
@@ -17,10 +18,19 @@ from tta.guard.proposal import Outcome, propose
 
 
 class Lesson(NamedTuple):
-    """Images to learn from, and their numbers."""
+    """What is told of a batch.
+
+    Attributes:
+        x: Images to learn from; if none of the batch may teach, those to be looked at.
+        ids: Their numbers.
+        spared: Images of the batch that are not learned from, which the adapter alone would have done.
+        teaches: Whether they are to be learned from.
+    """
 
     x: Tensor
     ids: list[int]
+    spared: int = 0
+    teaches: bool = True
 
 
 class Learner:
@@ -57,10 +67,13 @@ class Learner:
         """Proposes an update, commits it or not, and keeps the books. Called by one thread at a time."""
         started = time.perf_counter()
         guard, x = self.guard, lesson.x
+        guard.budget.rested(lesson.spared)
         due, by_source = guard.looks(x), not guard.by_adapter
         source = self.source(x) if due or by_source else None
         if source is not None:
             guard.budget.spent("answers" if by_source else "guard", len(x))
+        if not lesson.teaches:
+            return self._only_look(lesson, source if due else None, by_source)._replace(source=source)
         if by_source and guard.budget.rests:
             return self._rest(x, source)
         outcome = propose(self.adapter, guard, self._undo, x, source, record=due)._replace(source=source)
@@ -83,6 +96,24 @@ class Learner:
         with self._answering:
             self.metrics.count("skipped")
         return Outcome("rested", None, source=source)
+
+    def _only_look(self, lesson: Lesson, source: Tensor | None, by_source: bool) -> Outcome:
+        """Images that teach nothing still tell who is to answer; they are looked at if the source model was asked."""
+        if source is None:
+            return Outcome("rested", None)
+        try:
+            with self.guard.budget.counting("guard" if by_source else "answers", self.adapter.networks()):
+                logits = self.adapter.predict(lesson.x)
+        except TTAError:
+            raise
+        except Exception:  # of the method: who answers next finds it again, and says so
+            return Outcome("rested", None)
+        finite = bool(logits.isfinite().all())
+        if finite:
+            self._watch(lesson.x, logits, source, lesson.ids, stays=True)
+            with self._answering:
+                self.metrics.count("looks")
+        return Outcome("rested", logits, finite=finite)
 
     def reset(self) -> None:
         """Takes the adapter back to the source; the guard begins to judge it anew."""
