@@ -84,6 +84,13 @@ def test_verdicts_count_half_after_the_images_that_memory_says():
     assert choice.estimate.gain == pytest.approx(8 / 3)
 
 
+def test_what_was_known_under_another_style_counts_a_quarter():
+    choice = chosen(8.0, 0.0)
+    look(choice, STREAM * 0.2)
+    kept = 64 * 0.5 ** (64 / 256) / 4
+    assert choice.estimate.gain == pytest.approx(8 * kept / (kept + 64))
+
+
 def test_a_few_images_are_not_enough_and_a_look_takes_several_small_batches():
     choice = begun()
     choice.judge = Says(50.0)

@@ -23,6 +23,8 @@ FEW = 48
 MANY = 256
 #: By so much the memory is longer there, and the margin greater, which the gain must not fall below again.
 LONGER, SURER = 4, 1.25
+#: What was known under another style counts so much.
+OTHER_STYLE = 0.25
 
 
 class Estimate(NamedTuple):
@@ -61,7 +63,8 @@ class Choice:
             many after each look that leaves no doubt.
         margin: See above.
         stay: See above.
-        memory: Images after which a verdict counts half; four times as many where images of a class come together.
+        memory: Images after which a verdict counts half; four times as many where images of a class come together. When
+            the style of the stream changes, all verdicts before count a quarter.
         rehearsal: What is rehearsed.
 
     Raises:
@@ -132,13 +135,14 @@ class Choice:
         """
         assert self.judge is not None, "rehearsed when deployed"
         ours, heard = self.memory, self.by_adapter
-        self.order.take(source_logits.argmax(1), source_logits.shape[1], self.style.is_another())
+        another = self.style.is_another()
+        self.order.take(source_logits.argmax(1), source_logits.shape[1], another)
         ordered = self.order.ordered is not False
         if ordered != ours["ordered"]:  # what was expected was of another kind of stream
             ours.update(ordered=ordered, weight=0.0, seen=0)
         gain = self.judge.gain(logits, source_logits, self.style.describe(x), ordered)
         half = self.half * (LONGER if ordered else 1)
-        kept = ours["weight"] * 0.5 ** (max(ours["since"], len(x)) / half)
+        kept = ours["weight"] * 0.5 ** (max(ours["since"], len(x)) / half) * (OTHER_STYLE if another else 1)
         weight = kept + len(x)
         gain, doubt = (kept * ours["gain"] + len(x) * gain) / weight, self.judge.doubt(len(x), ordered)
         ours.update(gain=gain, weight=weight, doubt=doubt, seen=min(MANY, ours["seen"] + len(x)))
