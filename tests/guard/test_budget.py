@@ -79,7 +79,8 @@ def test_images_that_teach_nothing_are_looked_at_and_what_they_save_is_known(mon
         last = [deployed.ask(images(seed % 4)).by_adapter for seed in range(40)]
         half = torch.cat([images(0)[:3], images(9)[:3]])  # and half of a batch teaches
         assert deployed.ask(half).by_adapter
-    assert last[-1] and not last[0]
+    assert last[-1]
+    assert not last[0]
     spent, report = guard.budget.memory, deployed.report()
     assert (report["committed"], report["skipped"], report["rejected_images"]) == (5, 76, 76 * 6 + 3)
     assert report["looks"] > 8, "more than the images that taught could show"
