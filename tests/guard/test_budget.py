@@ -89,6 +89,24 @@ def test_images_that_teach_nothing_are_looked_at_and_what_they_save_is_known(mon
     assert spent["adapter"] + spent["guard"] + spent["answers"] == sum(counter.passes)
 
 
+def test_in_the_background_too_and_then_the_adapter_s_passes_are_the_guard_s(monkeypatch):
+    monkeypatch.setattr(Judge, "gain", lambda *_: 60.0)
+    monkeypatch.setattr(ClassOrder, "ordered", False)
+    guard = Guard([Repeated()], choice=Choice(rehearsal=SHORT), budget=Budget(loan=10_000))
+    net = NETS["batch_norm"]()
+    with tta.deploy(net, "tent", guard=guard, source_data=source_images(), background=True) as deployed:
+        for seed in range(80):
+            deployed(images(seed % 8))
+            deployed.drain()
+        assert guard.by_adapter
+        report, spent = deployed.report(), guard.budget.memory
+        assert (report["committed"], report["skipped"], report["failures"]) == (8, 72, 0)
+        assert report["looks"] > 8
+        assert spent["answers"] < 80 * 6, "of the source model, as long as nothing is known"
+        assert spent["guard"] > 0
+        assert spent["guard"] % 6 == 0
+
+
 def test_in_a_frozen_deployment_nothing_is_spent(monkeypatch):
     monkeypatch.setattr(Choice, "by_adapter", True)
     guard = Guard(choice=Choice(rehearsal=SHORT))

@@ -73,7 +73,9 @@ class Learner:
         if source is not None:
             guard.budget.spent("answers" if by_source else "guard", len(x))
         if not lesson.teaches:
-            return self._only_look(lesson, source if due else None, by_source)._replace(source=source)
+            # In the background, and where the source model answers, this is no answer but a look only.
+            who = "guard" if by_source or self.shadow is not None else "answers"
+            return self._only_look(lesson, source if due else None, who)._replace(source=source)
         if by_source and guard.budget.rests:
             return self._rest(x, source)
         outcome = propose(self.adapter, guard, self._undo, x, source, record=due)._replace(source=source)
@@ -97,12 +99,12 @@ class Learner:
             self.metrics.count("skipped")
         return Outcome("rested", None, source=source)
 
-    def _only_look(self, lesson: Lesson, source: Tensor | None, by_source: bool) -> Outcome:
+    def _only_look(self, lesson: Lesson, source: Tensor | None, who: str) -> Outcome:
         """Images that teach nothing still tell who is to answer; they are looked at if the source model was asked."""
         if source is None:
             return Outcome("rested", None)
         try:
-            with self.guard.budget.counting("guard" if by_source else "answers", self.adapter.networks()):
+            with self.guard.budget.counting(who, self.adapter.networks()):
                 logits = self.adapter.predict(lesson.x)
         except TTAError:
             raise
