@@ -73,9 +73,8 @@ class Learner:
         if source is not None:
             guard.budget.spent("answers" if by_source else "guard", len(x))
         if not lesson.teaches:
-            # In the background, and where the source model answers, this is no answer but a look only.
-            who = "guard" if by_source or self.shadow is not None else "answers"
-            return self._only_look(lesson, source if due else None, who)._replace(source=source)
+            logits = self._looked(lesson, source, by_source) if due and source is not None else None
+            return Outcome("rested", logits, source=source, finite=logits is not None)
         if by_source and guard.budget.rests:
             return self._rest(x, source)
         outcome = propose(self.adapter, guard, self._undo, x, source, record=due)._replace(source=source)
@@ -99,23 +98,23 @@ class Learner:
             self.metrics.count("skipped")
         return Outcome("rested", None, source=source)
 
-    def _only_look(self, lesson: Lesson, source: Tensor | None, who: str) -> Outcome:
-        """Images that teach nothing still tell who is to answer; they are looked at if the source model was asked."""
-        if source is None:
-            return Outcome("rested", None)
+    def _looked(self, lesson: Lesson, source: Tensor, by_source: bool) -> Tensor | None:
+        """Images that teach nothing still tell who is to answer: the adapter's answers to them, None if not finite."""
+        # In the background, and where the source model answers, this is no answer but a look only.
+        who = "guard" if by_source or self.shadow is not None else "answers"
         try:
             with self.guard.budget.counting(who, self.adapter.networks()):
                 logits = self.adapter.predict(lesson.x)
         except TTAError:
             raise
         except Exception:  # of the method: who answers next finds it again, and says so
-            return Outcome("rested", None)
-        finite = bool(logits.isfinite().all())
-        if finite:
-            self._watch(lesson.x, logits, source, lesson.ids, stays=True)
-            with self._answering:
-                self.metrics.count("looks")
-        return Outcome("rested", logits, finite=finite)
+            return None
+        if not bool(logits.isfinite().all()):
+            return None
+        self._watch(lesson.x, logits, source, lesson.ids, stays=True)
+        with self._answering:
+            self.metrics.count("looks")
+        return logits
 
     def reset(self) -> None:
         """Takes the adapter back to the source; the guard begins to judge it anew."""
